@@ -1,0 +1,213 @@
+"""The four datasets of the paper: one table, whole splits as arrays, and endless training streams.
+
+Training splits are read through TensorFlow Datasets from `data_dir` or `TFDS_DATA_DIR`. The MNIST and
+Fashion-MNIST test images are part of the package, so that an evaluation needs no download. The order
+is TFDS's, which is a hash order and not the official one.
+"""
+
+import dataclasses
+import importlib.resources
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """What the experiments need to know of a dataset.
+
+    Attributes:
+        name: its TFDS name.
+        image_shape: (height, width, channels) as the networks see an image.
+        value_range: lowest and highest pixel in the networks' range.
+        num_classes: number of labels.
+        epsilon: L-infinity bound of the attacks on [0, 1] pixels (paper, section 4.2).
+        splits: our split name to TFDS's; validation is the end of TFDS's train split.
+        label_key: the TFDS feature that holds the label.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    value_range: tuple[float, float]
+    num_classes: int
+    epsilon: float
+    splits: dict[str, str]
+    label_key: str | tuple[str, str] = "label"
+
+    @property
+    def attack_epsilon(self) -> float:
+        """`epsilon` in the networks' range: doubled where pixels run from -1 to 1."""
+        return self.epsilon * (self.value_range[1] - self.value_range[0])
+
+
+def _cut(train: int) -> dict[str, str]:
+    return {"train": f"train[:{train}]", "validation": f"train[{train}:]", "test": "test"}
+
+
+DATASETS = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec("mnist", (28, 28, 1), (0.0, 1.0), 10, 0.3, _cut(50_000)),
+        DatasetSpec("fashion_mnist", (28, 28, 1), (0.0, 1.0), 10, 0.3, _cut(50_000)),
+        DatasetSpec("cifar10", (32, 32, 3), (-1.0, 1.0), 10, 8 / 255, _cut(45_000)),
+        DatasetSpec(
+            "celeb_a",
+            (64, 64, 3),
+            (-1.0, 1.0),
+            2,
+            8 / 255,
+            {split: split for split in ("train", "validation", "test")},
+            ("attributes", "Male"),
+        ),
+    )
+}
+
+_CELEB_A_CROP = 108
+
+
+class DataUnavailableError(RuntimeError):
+    """A split is neither prepared on disk, nor embedded, nor downloadable; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Images `[n, h, w, c]`, float32 in the dataset's range, and labels `[n]`, int32; numpy arrays."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def spec(name: str) -> DatasetSpec:
+    """Returns the row of the dataset table; ValueError for an unknown name."""
+    if name not in DATASETS:
+        raise ValueError(f"Unknown dataset {name!r}; choose one of {', '.join(DATASETS)}.")
+    return DATASETS[name]
+
+
+def load(name: str, split: str, *, data_dir: str | os.PathLike | None = None, limit: int | None = None) -> Examples:
+    """Loads the first images of a split.
+
+    Args:
+        name: "mnist", "fashion_mnist", "cifar10" or "celeb_a".
+        split: "train", "validation" or "test".
+        data_dir: folder of prepared TFDS datasets; default `TFDS_DATA_DIR`, then TFDS's own. Without
+            it, the test splits of MNIST and Fashion-MNIST come from the package.
+        limit: load only the first `limit` images of the split; all if None.
+
+    Returns:
+        `Examples` in TFDS's order.
+
+    Raises:
+        ValueError: for an unknown dataset or split, or a limit that the split cannot fill.
+        DataUnavailableError: if the split is not to be had.
+    """
+    images, labels = _read(name, split, data_dir, limit)
+    return Examples(to_range(images, spec(name)).numpy(), labels)
+
+
+def stream(
+    name: str,
+    split: str,
+    *,
+    batch_size: int,
+    seed: int,
+    data_dir: str | os.PathLike | None = None,
+    start: int = 0,
+) -> tf.data.Dataset:
+    """Returns an endless stream of shuffled batches (images, labels).
+
+    Batch number s is a pure function of (seed, s): every epoch is a permutation of the split, keyed
+    by seed and epoch. A resumed run passes the step it goes on from as `start` and sees what an
+    uninterrupted one would have seen.
+
+    Args:
+        name, split, data_dir: as for `load`.
+        batch_size: images a batch.
+        seed: key of the order.
+        start: number of the first batch.
+
+    Returns:
+        A dataset of (float32 images in the dataset's range, int32 labels).
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    dataset = spec(name)
+    images, labels = _read(name, split, data_dir, None)
+    images, labels, size = tf.constant(images), tf.constant(labels), len(labels)
+
+    def shuffled(position):
+        key = tf.stack([tf.cast(seed, tf.int64), position // size])
+        return tf.random.experimental.index_shuffle(position % size, key, tf.cast(size - 1, tf.int64))
+
+    def gather(indices):
+        return to_range(tf.gather(images, indices), dataset), tf.gather(labels, indices)
+
+    positions = tf.data.Dataset.range(start * batch_size, np.iinfo(np.int64).max)
+    return positions.map(shuffled).batch(batch_size, drop_remainder=True).map(gather).prefetch(2)
+
+
+def to_range(images, dataset: DatasetSpec) -> tf.Tensor:
+    """Maps uint8 pixels 0..255 to float32 in the dataset's range."""
+    low, high = dataset.value_range
+    return tf.cast(images, tf.float32) * ((high - low) / 255.0) + low
+
+
+def _read(name, split, data_dir, limit) -> tuple[np.ndarray, np.ndarray]:
+    """Returns uint8 images `[n, h, w, c]` and int32 labels of a split, in TFDS's order."""
+    dataset = spec(name)
+    if split not in dataset.splits:
+        raise ValueError(f"Unknown split {split!r} of {name}; choose one of {', '.join(dataset.splits)}.")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}.")
+    embedded = importlib.resources.files("invgan_tf") / "embedded" / f"{name}_{split}.npz"
+    if data_dir is None and embedded.is_file():
+        with embedded.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            images, labels = arrays["images"][:limit], arrays["labels"][:limit].astype(np.int32)
+    else:
+        images, labels = _read_tfds(dataset, split, data_dir, limit)
+    if limit is not None and len(labels) < limit:
+        raise ValueError(f"{name}'s {split} split has {len(labels)} images here, {limit} were asked for.")
+    return images, labels
+
+
+def _read_tfds(dataset, split, data_dir, limit):
+    builder = _prepared_builder(dataset.name, data_dir)
+
+    def pair(example):
+        image, label = example["image"], example
+        for key in np.atleast_1d(dataset.label_key):
+            label = label[key]
+        if dataset.name == "celeb_a":
+            image = tf.image.resize_with_crop_or_pad(image, _CELEB_A_CROP, _CELEB_A_CROP)
+            image = tf.cast(tf.round(tf.image.resize(image, dataset.image_shape[:2])), tf.uint8)
+        return image, tf.cast(label, tf.int32)
+
+    examples = builder.as_dataset(split=dataset.splits[split], shuffle_files=False)
+    examples = examples.map(pair, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if limit is not None:
+        examples = examples.take(limit)
+    batches = list(examples.batch(1000).as_numpy_iterator())
+    return tuple(np.concatenate(arrays) for arrays in zip(*batches))
+
+
+def _prepared_builder(name, data_dir):
+    import tensorflow_datasets as tfds  # seconds to import, and an evaluation does without it
+
+    folder = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+    try:
+        builder = tfds.builder(name, data_dir=str(folder))
+        if not builder.is_prepared():
+            builder.download_and_prepare()
+        return builder
+    except Exception as error:  # TFDS raises its own, the network's and the file system's errors alike
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataUnavailableError(
+            f"{name} is not prepared in {folder} and could not be downloaded ({reason}); point "
+            "--data_dir or TFDS_DATA_DIR to a folder with a prepared TFDS copy, or run once with network "
+            f"access: python -c \"import tensorflow_datasets as tfds; tfds.load('{name}')\"."
+        ) from error
