@@ -6,18 +6,20 @@ from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up chatter
 
-from absl import app, flags  # noqa: E402
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import tensorflow as tf
+from absl import app, flags, logging
 
-from invgan_tf import data, presets  # noqa: E402
+from invgan_tf import data, presets
 
 AUTHORS_SEED = 11241990
 
 flags.DEFINE_enum("dataset", "mnist", list(data.DATASETS), "Dataset of the run.")
 flags.DEFINE_string(
-    "data_dir", None, "Folder of prepared TFDS datasets. Default: TFDS_DATA_DIR, then TFDS's own; the MNIST and "
-    "Fashion-MNIST test images come with the package."
+    "data_dir",
+    None,
+    "Folder of prepared TFDS datasets. Default: TFDS_DATA_DIR, then TFDS's own; the MNIST and "
+    "Fashion-MNIST test images come with the package.",
 )
 flags.DEFINE_string("output_dir", None, "Folder for everything the run writes. Default: runs/PROGRAM/DATASET.")
 flags.DEFINE_integer("seed", AUTHORS_SEED, "Seed of every random draw.", lower_bound=0, upper_bound=2**31 - 1)
@@ -37,6 +39,7 @@ def run(main: Callable[[], None]) -> None:
     def start(arguments):
         if len(arguments) > 1:
             raise app.UsageError(f"Unexpected argument {arguments[1]!r}; options start with --.")
+        logging.set_verbosity(logging.WARNING)
         keras.utils.set_random_seed(FLAGS.seed)
         if FLAGS.deterministic:
             tf.config.experimental.enable_op_determinism()

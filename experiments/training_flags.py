@@ -1,16 +1,15 @@
 """The flags of the training programs, and the progress bar they share."""
 
-import json
 import os
 import pathlib
 import shlex
 import sys
 from collections.abc import Iterable
 
-from absl import flags
 import tqdm
+from absl import flags
 
-from experiments import common_flags, report
+from experiments import report
 from invgan_tf import presets
 from invgan_tf.training import loop
 
@@ -18,9 +17,7 @@ flags.DEFINE_integer("training_steps", None, "Optimiser steps to train for. Defa
 flags.DEFINE_integer("batch_size", None, "Images or latents a step. Default: the paper's.", lower_bound=1)
 flags.DEFINE_integer("checkpoint_every", 1000, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("snapshot_every", None, "Steps between kept copies of the weights. Default: none.", lower_bound=1)
-flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "mixed_bfloat16"], "Keras dtype policy of the trained networks."
-)
+flags.DEFINE_enum("dtype", "float32", ["float32", "mixed_bfloat16"], "Keras dtype policy of the trained networks.")
 
 FLAGS = flags.FLAGS
 

@@ -25,6 +25,7 @@ class DatasetSpec:
         num_classes: number of labels.
         epsilon: L-infinity bound of the attacks on [0, 1] pixels (paper, section 4.2).
         splits: our split name to TFDS's; validation is the end of TFDS's train split.
+        sizes: images in each split.
         label_key: the TFDS feature that holds the label.
     """
 
@@ -34,6 +35,7 @@ class DatasetSpec:
     num_classes: int
     epsilon: float
     splits: dict[str, str]
+    sizes: dict[str, int]
     label_key: str | tuple[str, str] = "label"
 
     @property
@@ -42,25 +44,31 @@ class DatasetSpec:
         return self.epsilon * (self.value_range[1] - self.value_range[0])
 
 
-def _cut(train: int) -> dict[str, str]:
-    return {"train": f"train[:{train}]", "validation": f"train[{train}:]", "test": "test"}
+def _spec(name, image_shape, value_range, epsilon, train, validation):
+    """A dataset of ten classes, 10,000 test images, and a validation split cut off TFDS's train split."""
+    splits = {"train": f"train[:{train}]", "validation": f"train[{train}:]", "test": "test"}
+    sizes = {"train": train, "validation": validation, "test": 10_000}
+    return DatasetSpec(name, image_shape, value_range, 10, epsilon, splits, sizes)
 
+
+_CELEB_A = DatasetSpec(
+    "celeb_a",
+    (64, 64, 3),
+    (-1.0, 1.0),
+    2,
+    8 / 255,
+    {split: split for split in ("train", "validation", "test")},
+    {"train": 162_770, "validation": 19_867, "test": 19_962},
+    ("attributes", "Male"),
+)
 
 DATASETS = {
-    spec.name: spec
-    for spec in (
-        DatasetSpec("mnist", (28, 28, 1), (0.0, 1.0), 10, 0.3, _cut(50_000)),
-        DatasetSpec("fashion_mnist", (28, 28, 1), (0.0, 1.0), 10, 0.3, _cut(50_000)),
-        DatasetSpec("cifar10", (32, 32, 3), (-1.0, 1.0), 10, 8 / 255, _cut(45_000)),
-        DatasetSpec(
-            "celeb_a",
-            (64, 64, 3),
-            (-1.0, 1.0),
-            2,
-            8 / 255,
-            {split: split for split in ("train", "validation", "test")},
-            ("attributes", "Male"),
-        ),
+    row.name: row
+    for row in (
+        _spec("mnist", (28, 28, 1), (0.0, 1.0), 0.3, 50_000, 10_000),
+        _spec("fashion_mnist", (28, 28, 1), (0.0, 1.0), 0.3, 50_000, 10_000),
+        _spec("cifar10", (32, 32, 3), (-1.0, 1.0), 8 / 255, 45_000, 5_000),
+        _CELEB_A,
     )
 }
 

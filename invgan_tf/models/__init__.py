@@ -6,8 +6,8 @@ from invgan_tf.models.spectral_norm import SpectralNormalization
 
 __all__ = [
     "ARCHITECTURES",
-    "Classifier",
     "LATENT_DIM",
+    "Classifier",
     "SpectralNormalization",
     "build_classifier",
     "build_discriminator",

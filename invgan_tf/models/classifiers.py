@@ -65,7 +65,9 @@ def _f(dtype):
 
 
 def _b(dtype):
-    first, last = (layers.Dropout(rate, dtype=dtype, name=name) for rate, name in ((0.2, "dropout1"), (0.5, "dropout2")))
+    first, last = (
+        layers.Dropout(rate, dtype=dtype, name=name) for rate, name in ((0.2, "dropout1"), (0.5, "dropout2"))
+    )
     return [first, *_f(dtype), last]
 
 

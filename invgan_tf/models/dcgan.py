@@ -67,9 +67,7 @@ def build_discriminator(
         x = SpectralNormalization(conv, name=f"sn_conv{index}")(x)
         x = layers.LeakyReLU(0.2, dtype=dtype, name=f"conv{index}_lrelu")(x)
     x = layers.Flatten(dtype=dtype, name="flatten")(x)
-    logits = SpectralNormalization(
-        layers.Dense(1, use_bias=False, dtype="float32", name="dense"), name="sn_dense"
-    )(x)
+    logits = SpectralNormalization(layers.Dense(1, use_bias=False, dtype="float32", name="dense"), name="sn_dense")(x)
     return keras.Model(images, logits, name="discriminator")
 
 

@@ -1,6 +1,8 @@
 """Weights on disk: safetensors files of float16, and the cards that say how they were made."""
 
+import functools
 import hashlib
+import importlib.resources
 import json
 import os
 import pathlib
@@ -9,6 +11,18 @@ import keras
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from invgan_tf import data, models
+
+_BUILDERS = {
+    "generator": models.build_generator,
+    "discriminator": models.build_discriminator,
+    "inverter": models.build_inverter,
+    **{
+        f"classifier_{architecture.lower()}": functools.partial(models.build_classifier, architecture)
+        for architecture in models.ARCHITECTURES
+    },
+}
 
 
 class PresetError(ValueError):
@@ -77,3 +91,52 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> keras.Model:
     for weight in model.weights:
         weight.assign(arrays[weight.path].astype(weight.dtype))
     return model
+
+
+def find(preset: str | os.PathLike) -> pathlib.Path:
+    """Returns the folder of a preset: one of the package's by name ("mnist"), or a folder with a card.json.
+
+    Raises:
+        PresetError: if there is neither.
+    """
+    packaged = pathlib.Path(str(importlib.resources.files("invgan_tf"))) / "presets"
+    for folder in (packaged / str(preset), pathlib.Path(preset)):
+        if (folder / "card.json").is_file():
+            return folder
+    names = sorted(card.parent.name for card in packaged.glob("*/card.json"))
+    raise PresetError(
+        f"No preset {str(preset)!r}: give the name of a packaged one ({', '.join(names) or 'there are none'}) "
+        "or a folder that holds card.json and its weights."
+    )
+
+
+def read_card(preset: str | os.PathLike) -> dict:
+    """Returns a preset's card: for each part, how it was made and its weights' sha256."""
+    path = find(preset) / "card.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PresetError(f"{path} is not a readable card: {error}.") from error
+
+
+def load(preset: str | os.PathLike, part: str, *, dtype: str = "float32") -> keras.Model:
+    """Builds a part of a preset and loads its weights, checked against the card.
+
+    Args:
+        preset: a packaged preset's name or a folder.
+        part: "generator", "discriminator", "inverter" or "classifier_a" to "classifier_f".
+        dtype: Keras dtype policy of the model.
+
+    Raises:
+        PresetError: for an unknown preset or part, or weights that are not those of the card.
+    """
+    folder, card = find(preset), read_card(preset)
+    if part not in card or part not in _BUILDERS:
+        raise PresetError(f"Preset {folder} has no part {part!r}; it has {', '.join(sorted(card))}.")
+    path = folder / f"{part}.safetensors"
+    if not path.is_file():
+        raise PresetError(f"{path} is missing; the preset's card names it.")
+    if checksum(path) != card[part]["sha256"]:
+        raise PresetError(f"{path} is damaged or foreign: its sha256 is not the one on the preset's card.")
+    shape = data.spec(card[part]["dataset"]).image_shape
+    return load_weights(_BUILDERS[part](shape, dtype=dtype), path)

@@ -36,6 +36,10 @@ class Trainer:
         """Returns batches of pictures `[n, h, w, c]` in [0, 1] that show the state of training, by name."""
         return {}
 
+    def scalars(self) -> dict[str, float]:
+        """Returns figures too dear for every step, by name, written beside the pictures."""
+        return {}
+
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
@@ -60,7 +64,7 @@ def train(
     chunk: int = 50,
     checkpoint_every: int = 1000,
     snapshot_every: int | None = None,
-    images_every: int = 1000,
+    summary_every: int = 1000,
 ) -> Iterator[Progress]:
     """Trains to `steps`, going on from the newest checkpoint in `output_dir`.
 
@@ -72,8 +76,8 @@ def train(
         steps: number of the last step, counted from the very start of training.
         output_dir: the run's folder.
         batches: given the step to start from, returns the stream of batches; None if steps need no data.
-        chunk: steps compiled into one call.
-        checkpoint_every, snapshot_every, images_every: in steps; multiples of `chunk` are met exactly.
+        chunk: steps in one compiled call.
+        checkpoint_every, snapshot_every, summary_every: in steps.
 
     Yields:
         `Progress` after resuming and after every chunk.
@@ -91,10 +95,11 @@ def train(
     iterator = iter(batches(step)) if batches else None
     run_chunk = _compile_chunk(trainer, iterator)
     writer = tf.summary.create_file_writer(str(folder))
+    boundaries = [chunk, checkpoint_every, summary_every, *([snapshot_every] if snapshot_every else [])]
     yield Progress(step, {})
     while step < steps:
         began = time.perf_counter()
-        stop = min(step - step % chunk + chunk, steps)
+        stop = min(steps, *(step - step % every + every for every in boundaries))
         means = run_chunk(tf.constant(step, tf.int64), tf.constant(stop, tf.int64))
         metrics = {name: float(value) for name, value in means.items()}
         for name, value in metrics.items():
@@ -105,7 +110,9 @@ def train(
             for name, value in metrics.items():
                 tf.summary.scalar(name, value)
             tf.summary.scalar("steps_per_second", rate)
-            if stop % images_every == 0 or stop == steps:
+            if stop % summary_every == 0 or stop == steps:
+                for name, value in trainer.scalars().items():
+                    tf.summary.scalar(name, value)
                 for name, grid in trainer.images().items():
                     tf.summary.image(name, _grid(grid))
         step = stop

@@ -1,0 +1,177 @@
+"""BPDA (Athalye et al. 2018): Carlini-Wagner L2 on the whole defence, the projection's gradient taken as identity."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from invgan_tf import projection, validation
+from invgan_tf.attacks import carlini_wagner
+from invgan_tf.defenses import Defended
+from invgan_tf.defenses.defended import straight_through
+
+
+def _squared(difference):
+    return tf.reduce_sum(tf.square(difference), axis=[1, 2, 3])
+
+
+@functools.lru_cache(maxsize=4)
+def _warm_search(model, settings, inner_steps, value_range):
+    """The correct attack; each iteration's projection goes on from the last one's latents."""
+    generator, optimizer = model.defense.generator, model.defense.optimizer
+
+    def objective(w, images, state):
+        latents, slots, step = state
+        pixels = carlini_wagner.to_pixels(w, value_range)
+        latents, slots = projection.descend(
+            generator, optimizer, tf.stop_gradient(pixels), latents, slots, step, step + inner_steps
+        )
+        projected = tf.stop_gradient(generator(latents, training=False))
+        logits = model.classifier(straight_through(pixels, projected), training=False)
+        return logits, _squared(pixels - images), pixels, (latents, slots, step + inner_steps)
+
+    return carlini_wagner.Search(objective, settings, value_range)
+
+
+@functools.lru_cache(maxsize=4)
+def _cold_search(model, settings, value_range):
+    """The correct attack; each iteration projects anew, with all of the model's steps and restarts."""
+
+    def objective(w, images, state):
+        pixels = carlini_wagner.to_pixels(w, value_range)
+        return model(pixels), _squared(pixels - images), pixels, state
+
+    return carlini_wagner.Search(objective, settings, value_range)
+
+
+@functools.lru_cache(maxsize=4)
+def _authors_search(model, settings, value_range):
+    """The released attack: the projection r squashed to (tanh(r)+1)/2, the gradient from r straight to w."""
+
+    def objective(w, images, state):
+        pixels = carlini_wagner.to_pixels(tf.stop_gradient(w), value_range)
+        projected = model.projected(pixels)
+        squashed = carlini_wagner.to_pixels(straight_through(w, projected), value_range)
+        return model.classifier(squashed, training=False), _squared(squashed - images), pixels, state
+
+    return carlini_wagner.Search(objective, settings, value_range)
+
+
+def bpda(
+    model: Defended,
+    images,
+    *,
+    labels=None,
+    binary_search_steps: int = 4,
+    max_iterations: int = 100,
+    learning_rate: float = 0.2,
+    initial_const: float = 10.0,
+    inner_steps: int | None = 10,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    indices=None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Carlini-Wagner L2 on f(projection(x)), without a bound on the perturbation.
+
+    The classifier sees the projection itself, the distance is the perturbation's, and the change of
+    variables keeps its derivative. After each round the candidates are projected cold, with all of the
+    model's steps and restarts; only those that fool the defence so count as found.
+
+    Args:
+        model: the classifier behind its defence. Its seed is replaced by the attacker's.
+        images: `[n, h, w, c]`, floating, in `value_range`.
+        labels: labels to move away from, `[n]`; by default the defended model's own predictions.
+        binary_search_steps, max_iterations, learning_rate, initial_const: as for `carlini_wagner_l2`.
+        inner_steps: steps of Eq. 6 an iteration makes, going on from the latents of the iteration before
+            (they start from the projection of the clean image); None projects cold every time.
+        value_range: lowest and highest pixel.
+        indices: the images' numbers, as for `Defense.project`.
+        seed: the attacker's key of random starts; the evaluator's must be another.
+
+    Returns:
+        Attacked images, float32, same shape, inside `value_range`; a failure returns the clean image.
+
+    Raises:
+        ValueError: for a model that is not `Defended`, or images, labels or settings that do not fit.
+    """
+    attacked, images, labels, indices, settings = _prepare(
+        model,
+        images,
+        labels,
+        indices,
+        seed,
+        value_range,
+        carlini_wagner.Settings(binary_search_steps, max_iterations, learning_rate, initial_const),
+    )
+
+    def verify(candidates, found):
+        held = np.zeros_like(found)
+        if found.any():
+            predicted = attacked.predict(candidates[found], indices=indices[found]).argmax(axis=1)
+            held[found] = predicted != labels[found]
+        return held
+
+    if inner_steps is None:
+        return _cold_search(attacked, settings, tuple(value_range))(images, labels, lambda: (), verify)
+    validation.check_count("inner_steps", inner_steps, 1)
+    latents = tf.constant(attacked.project(images, indices).latents)
+    state = latents, attacked.defense.optimizer.slots(latents), tf.constant(0)
+    search = _warm_search(attacked, settings, inner_steps, tuple(value_range))
+    return search(images, labels, lambda: state, verify)
+
+
+def bpda_authors(
+    model: Defended,
+    images,
+    *,
+    labels=None,
+    binary_search_steps: int = 4,
+    max_iterations: int = 100,
+    learning_rate: float = 0.2,
+    initial_const: float = 10.0,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    indices=None,
+    seed: int = 0,
+) -> np.ndarray:
+    """The attack of the paper's released code, kept to compare with the published BPDA figures.
+
+    It squashes the projection r to (tanh(r)+1)/2 before the classifier and in the distance, skips the
+    derivative of the change of variables, and never checks what the defence says of its result. It
+    projects cold in every iteration with the model's own steps and restarts: give it a `Defended`
+    with fewer steps to cut its cost, and say so.
+
+    Args:
+        model, images, labels, binary_search_steps, max_iterations, learning_rate, initial_const,
+        value_range, indices, seed: as for `bpda`.
+
+    Returns:
+        Attacked images, as `bpda` gives them.
+    """
+    attacked, images, labels, _, settings = _prepare(
+        model,
+        images,
+        labels,
+        indices,
+        seed,
+        value_range,
+        carlini_wagner.Settings(binary_search_steps, max_iterations, learning_rate, initial_const),
+    )
+    return _authors_search(attacked, settings, tuple(value_range))(images, labels, lambda: ())
+
+
+def _prepare(model, images, labels, indices, seed, value_range, settings):
+    """Checks the arguments both attacks share; returns the model under the attacker's seed with them."""
+    if not isinstance(model, Defended):
+        raise ValueError(f"BPDA attacks a Defended classifier, got {type(model).__name__}.")
+    images = validation.check_images(images, model.defense.image_shape, value_range)
+    attacked = _with_seed(model, seed)
+    indices = np.arange(len(images)) if indices is None else np.asarray(indices)
+    if labels is None:
+        labels = attacked.predict(images, indices=indices).argmax(axis=1)
+    labels = validation.check_labels(labels, len(images), model.classifier.compute_output_shape(images.shape)[-1])
+    return attacked, images, labels, indices, settings
+
+
+@functools.lru_cache(maxsize=8)
+def _with_seed(model, seed):
+    return Defended(model.classifier, model.defense, steps=model.steps, restarts=model.restarts, seed=seed)

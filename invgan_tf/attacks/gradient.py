@@ -1,0 +1,89 @@
+"""FGSM and PGD, through cleverhans."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
+from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
+
+from invgan_tf import validation
+
+
+def _checked(model, images, labels, eps, value_range):
+    images = validation.check_images(images, np.shape(images)[1:], value_range)
+    if not (np.isfinite(eps) and eps > 0):
+        raise ValueError(f"eps must be a positive number, got {eps!r}.")
+    if labels is None:
+        return images, None
+    return images, tf.constant(
+        validation.check_labels(labels, len(images), model.compute_output_shape(images.shape)[-1])
+    )
+
+
+def fgsm(
+    model: keras.Model,
+    images,
+    *,
+    eps: float,
+    labels=None,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    seed: int = 0,
+) -> np.ndarray:
+    """Fast gradient sign method (Goodfellow et al. 2015), L-infinity.
+
+    Args:
+        model: Keras model from images to logits.
+        images: `[n, h, w, c]`, floating, in `value_range`.
+        eps: bound of the perturbation, in the images' range.
+        labels: labels to move away from, `[n]`; by default the model's own predictions, as cleverhans does.
+        value_range: lowest and highest pixel.
+        seed: unused: the attack is not random; every attack takes it.
+
+    Returns:
+        Attacked images, float32, same shape, within eps of `images` and inside `value_range`.
+
+    Raises:
+        ValueError: for images, labels or eps that do not fit.
+    """
+    images, labels = _checked(model, images, labels, eps, value_range)
+    low, high = value_range
+    return fast_gradient_method(model, tf.constant(images), eps, np.inf, clip_min=low, clip_max=high, y=labels).numpy()
+
+
+def pgd(
+    model: keras.Model,
+    images,
+    *,
+    eps: float,
+    steps: int = 40,
+    step_size: float | None = None,
+    labels=None,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    seed: int = 0,
+) -> np.ndarray:
+    """Projected gradient descent (Madry et al. 2018), L-infinity, from the image itself.
+
+    Args:
+        steps: number of gradient steps.
+        step_size: length of a step; 2.5 * eps / steps by default.
+        model, images, eps, labels, value_range, seed: as for `fgsm`.
+
+    Returns:
+        Attacked images, as `fgsm` gives them.
+    """
+    images, labels = _checked(model, images, labels, eps, value_range)
+    steps = validation.check_count("steps", steps, 1)
+    low, high = value_range
+    return projected_gradient_descent(
+        model,
+        tf.constant(images),
+        eps,
+        2.5 * eps / steps if step_size is None else step_size,
+        steps,
+        np.inf,
+        clip_min=low,
+        clip_max=high,
+        y=labels,
+        rand_init=False,
+        sanity_checks=False,
+    ).numpy()

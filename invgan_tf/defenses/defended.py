@@ -1,0 +1,74 @@
+"""A classifier behind a defence, as one Keras model: what a user deploys and an adversary attacks."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from invgan_tf import projection, validation
+from invgan_tf.defenses import base
+
+
+@tf.custom_gradient
+def straight_through(images, projected):
+    """Returns `projected`; its gradient goes to `images` unchanged (BPDA: the projection taken as the identity)."""
+    return tf.identity(projected), lambda upstream: (upstream, tf.zeros_like(upstream))
+
+
+@keras.saving.register_keras_serializable("invgan_tf")
+class Defended(keras.Model):
+    """f(projection(x)): from images to logits.
+
+    The forward pass is the defence's own projection. The backward pass takes the projection as the
+    identity (Athalye et al. 2018, BPDA), so that gradient attacks of any toolbox run on this model.
+
+    Args:
+        classifier: Keras model from images to logits.
+        defense: the projection in front of it.
+        steps, restarts: T and R; the defence's own by default.
+        seed: key of the projection's random starts.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        defense: base.Defense,
+        *,
+        steps: int | None = None,
+        restarts: int | None = None,
+        seed: int = 0,
+        name: str = "defended",
+    ):
+        super().__init__(name=name)
+        self.classifier = classifier
+        self.defense = defense
+        self.steps = defense.steps if steps is None else validation.check_count("steps", steps, 0)
+        self.restarts = defense.restarts if restarts is None else validation.check_count("restarts", restarts, 1)
+        self.seed = seed
+
+    def call(self, images, training=False):
+        """Returns logits `[n, classes]`; image number i of the batch starts as index i does in `project`."""
+        images = tf.convert_to_tensor(images)
+        return self.classifier(straight_through(images, self.projected(images)), training=False)
+
+    def projected(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the projection of a batch, without a gradient; a graph function."""
+        images = tf.stop_gradient(images)
+        generator, optimizer = self.defense.generator, self.defense.optimizer
+        indices = tf.range(tf.shape(images)[0], dtype=tf.int64)
+        starts = self.defense.starts(images, indices, self.restarts, self.seed)
+        targets = tf.repeat(images, self.restarts, axis=0)
+        latents = tf.reshape(starts, (-1, self.defense.latent_dim))
+        slots = optimizer.slots(latents)
+        first, last = tf.constant(0), tf.constant(self.steps)
+        latents, _ = projection.descend(generator, optimizer, targets, latents, slots, first, last)
+        projected, loss = projection.explain(generator, latents, targets)
+        return tf.stop_gradient(projection.best_restart(projected, latents, loss, self.restarts)[0])
+
+    def project(self, images, indices=None) -> projection.Projection:
+        """Projects images with this model's steps, restarts and seed."""
+        return self.defense.project(images, steps=self.steps, restarts=self.restarts, seed=self.seed, indices=indices)
+
+    def predict(self, images, indices=None, batch_size: int = 500, verbose: int = 0) -> np.ndarray:
+        """Returns logits `[n, classes]` of images `[n, h, w, c]`; `indices` as for `Defense.project`."""
+        projected = self.project(images, indices).images
+        return self.classifier.predict(projected, batch_size=batch_size, verbose=verbose)

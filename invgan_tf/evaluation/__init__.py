@@ -1,0 +1,1 @@
+"""Measures: accuracy with intervals and paired tests."""

@@ -1,0 +1,49 @@
+"""Accuracy with its interval, and the paired comparison of two rows on the same images."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from scipy import stats
+
+
+@dataclasses.dataclass(frozen=True)
+class Proportion:
+    """A share of n images with its 95 % Wilson interval."""
+
+    value: float
+    ci95: tuple[float, float]
+    n: int
+
+    @classmethod
+    def of(cls, correct: np.ndarray) -> "Proportion":
+        """Counts a boolean vector `[n]`; ValueError if it is empty."""
+        correct = np.asarray(correct, dtype=bool)
+        if correct.ndim != 1 or not correct.size:
+            raise ValueError(f"Expected a vector of at least one flag, got shape {correct.shape}.")
+        interval = stats.binomtest(int(correct.sum()), correct.size).proportion_ci(0.95, method="wilson")
+        return cls(float(correct.mean()), (float(interval.low), float(interval.high)), correct.size)
+
+
+def predict(classifier: keras.Model, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
+    """Returns the predicted labels `[n]`, int32, of images `[n, h, w, c]` in the classifier's range."""
+    logits = classifier.predict(images, batch_size=batch_size, verbose=0)
+    return np.argmax(logits, axis=1).astype(np.int32)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Exact two-sided McNemar test that two rows are equally accurate on the same images.
+
+    Args:
+        first, second: boolean vectors `[n]`, whether each row was right on each image.
+
+    Returns:
+        The p-value: a binomial test of the images on which just one of the two was right.
+    """
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    if first.shape != second.shape:
+        raise ValueError(f"McNemar's test pairs images: got {first.shape} and {second.shape} flags.")
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    if only_first + only_second == 0:
+        return 1.0
+    return float(stats.binomtest(only_first, only_first + only_second).pvalue)

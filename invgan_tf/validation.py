@@ -1,0 +1,42 @@
+"""Checks of what a caller passes; each error names what came and what was expected."""
+
+import numpy as np
+
+
+def check_images(images, image_shape: tuple[int, ...], value_range: tuple[float, float]) -> np.ndarray:
+    """Returns images as a float32 array `[n, *image_shape]`, or raises ValueError.
+
+    Refused are another shape, no image at all, a dtype that is not floating, values that are not
+    finite, and values outside `value_range`.
+    """
+    images = np.asarray(images)
+    if images.ndim != 1 + len(image_shape) or images.shape[1:] != tuple(image_shape):
+        expected = ", ".join(map(str, image_shape))
+        raise ValueError(f"Expected images of shape [n, {expected}], got {list(images.shape)}.")
+    if not len(images):
+        raise ValueError("Expected at least one image, got none.")
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"Expected floating images in {list(value_range)}, got dtype {images.dtype}.")
+    low, high = float(images.min()), float(images.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("Expected finite images, got NaN or infinite pixels.")
+    if low < value_range[0] - 1e-6 or high > value_range[1] + 1e-6:
+        raise ValueError(f"Expected pixels in {list(value_range)}, got values from {low:g} to {high:g}.")
+    return images.astype(np.float32)
+
+
+def check_labels(labels, count: int, num_classes: int) -> np.ndarray:
+    """Returns labels as an int32 array `[count]` with values in 0..num_classes-1, or raises ValueError."""
+    labels = np.asarray(labels)
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"Expected {count} integer labels, got shape {list(labels.shape)} of {labels.dtype}.")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(f"Expected labels in 0..{num_classes - 1}, got {labels.min()} to {labels.max()}.")
+    return labels.astype(np.int32)
+
+
+def check_count(name: str, value, minimum: int) -> int:
+    """Returns an integer argument that is at least `minimum`, or raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
+    return int(value)
