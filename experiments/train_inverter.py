@@ -6,10 +6,6 @@ from experiments import common_flags, training_flags
 from invgan_tf import data, models, presets
 from invgan_tf.training import inverter, loop
 
-flags.DEFINE_string(
-    "generator_dir", None, "Folder with generator.safetensors and its card.json. Default: the dataset's preset."
-)
-
 FLAGS = flags.FLAGS
 
 _DEFAULT_STEPS = 100_000  # paper, section 4
@@ -22,7 +18,7 @@ def main() -> None:
     batch_size = FLAGS.batch_size or _DEFAULT_BATCH_SIZE
     steps = FLAGS.training_steps or _DEFAULT_STEPS
     folder = common_flags.output_dir("train_inverter")
-    source = presets.find(FLAGS.generator_dir or FLAGS.dataset)
+    source = presets.find(FLAGS.preset_dir or FLAGS.dataset)
     trainer = inverter.InverterTrainer(
         presets.load(source, "generator", dtype=FLAGS.dtype),
         models.build_inverter(dataset.image_shape, dtype=FLAGS.dtype),

@@ -17,6 +17,10 @@ class Reparameterized(keras.Model):
         super().__init__(name=name)
         self.classifier, self.defense = classifier, defense
 
+    def compute_output_shape(self, input_shape):
+        """Returns `(n, classes)`."""
+        return self.classifier.compute_output_shape(input_shape)
+
     def call(self, images, training=False):
         """Returns logits `[n, classes]`."""
         return self.classifier(self.defense.reconstruct(images), training=False)

@@ -45,6 +45,10 @@ class Defended(keras.Model):
         self.restarts = defense.restarts if restarts is None else validation.check_count("restarts", restarts, 1)
         self.seed = seed
 
+    def compute_output_shape(self, input_shape):
+        """Returns `(n, classes)`."""
+        return self.classifier.compute_output_shape(input_shape)
+
     def call(self, images, training=False):
         """Returns logits `[n, classes]`; image number i of the batch starts as index i does in `project`."""
         images = tf.convert_to_tensor(images)

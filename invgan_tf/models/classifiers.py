@@ -22,6 +22,10 @@ class Classifier(keras.Model):
         """Builds the head for the features of images of `input_shape`."""
         self.head.build(self.feature_extractor.compute_output_shape(input_shape))
 
+    def compute_output_shape(self, input_shape):
+        """Returns `(n, classes)`."""
+        return self.head.compute_output_shape(self.feature_extractor.compute_output_shape(input_shape))
+
     def call(self, images, training=False):
         """Returns logits `[n, num_classes]` in float32."""
         return self.head(self.features(images, training=training))

@@ -35,16 +35,20 @@ def checksum(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: str | os.PathLike, content) -> None:
-    """Writes JSON to a temporary name, syncs and renames: the file is whole or the old one."""
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes text to a temporary name, syncs and renames: the file is whole or the old one."""
     path = pathlib.Path(path)
     temporary = path.with_suffix(".tmp")
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, allow_nan=False)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def write_json(path: str | os.PathLike, content) -> None:
+    """Writes JSON, as `write_text` does; ValueError for a number JSON does not have."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike, dtype: str = "float16") -> None:

@@ -1,0 +1,87 @@
+"""What is dear to compute, computed once and kept: attacked images, projections, predictions.
+
+Everything is kept in small blocks of images. A block is keyed by all that made it, so that a changed
+weight, argument or image can never meet an old result; a result of another key is another file.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+
+import invgan_tf
+
+
+class CellStore:
+    """A folder of npz files, one a block of images, each named and guarded by its key.
+
+    Args:
+        folder: where the files lie; made if it is not there.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def get(
+        self, kind: str, key: Mapping, compute: Callable[[], Mapping[str, np.ndarray]]
+    ) -> tuple[dict[str, np.ndarray], float]:
+        """Returns what `compute` gives for this key, from the folder if it is there.
+
+        Args:
+            kind: "attack", "projection" or "prediction"; part of the file's name and of the key.
+            key: all that determines the result, as JSON can write it; the library's version is added.
+            compute: makes the arrays.
+
+        Returns:
+            The arrays, and the seconds it once took to make them.
+        """
+        text = json.dumps({**key, "kind": kind, "version": invgan_tf.__version__}, sort_keys=True)
+        path = self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+        stored = _read(path, text)
+        if stored is None:
+            began = time.perf_counter()
+            stored = dict(compute())
+            stored["seconds"] = np.float64(time.perf_counter() - began)
+            _write(path, {**stored, "key": np.array(text)})
+        seconds = float(stored.pop("seconds"))
+        return stored, seconds
+
+
+def _read(path: pathlib.Path, text: str) -> dict[str, np.ndarray] | None:
+    """Returns a file's arrays, or None where it is absent, damaged or another key's."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        return None
+    except Exception:  # zip, zlib and header errors alike: a damaged file is computed anew
+        return None
+    return arrays if str(arrays.pop("key", "")) == text else None
+
+
+def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def fingerprint(content: keras.Model | np.ndarray) -> str:
+    """Returns the sha256 of a model's weights, with their paths, or of an array."""
+    digest = hashlib.sha256()
+    if isinstance(content, np.ndarray):
+        digest.update(f"{content.shape}{content.dtype}".encode())
+        digest.update(np.ascontiguousarray(content).tobytes())
+        return digest.hexdigest()
+    for weight in content.weights:
+        digest.update(f"{weight.path}{weight.dtype}{tuple(weight.shape)}".encode())
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,76 @@
+"""Table 2: accuracy under white-box attacks, `python -m experiments.table2 --dataset=mnist`."""
+
+import numpy as np
+import tqdm
+from absl import flags
+
+from experiments import common_flags, paper, report, whitebox
+from invgan_tf.evaluation import accuracy
+
+FLAGS = flags.FLAGS
+
+_SHOWN = 10  # images of a cell in TensorBoard
+
+
+def main() -> None:
+    """Measures every cell asked for, cheap ones first, and reports after each."""
+    columns = [whitebox.COLUMNS[attack] for attack in FLAGS.attacks]
+    rows = [whitebox.ROWS[defense] for defense in FLAGS.defenses]
+    absent = [("No Defense", column) for column in ("BPDA", "BPDA (authors)")]
+    evaluation = whitebox.WhiteBox(whitebox.preset(), whitebox.open_store())
+    table = report.Report(
+        "table2",
+        FLAGS.dataset,
+        f"Table 2, {FLAGS.dataset}: classification accuracy under white-box attacks",
+        rows,
+        columns,
+        whitebox.settings(),
+        common_flags.output_dir("table2"),
+        absent,
+    )
+    places = [
+        (attack, defense)
+        for attack in FLAGS.attacks
+        for defense in FLAGS.defenses
+        if (whitebox.ROWS[defense], whitebox.COLUMNS[attack]) in table.expected
+    ]
+    places.sort(key=lambda place: evaluation.images(place[0]) * evaluation.cost(*place))
+    total = sum(evaluation.images(attack) * evaluation.cost(attack, defense) for attack, defense in places)
+    with tqdm.tqdm(total=round(total), unit="image-step", unit_scale=True, mininterval=1.0) as bar:
+        for attack, defense in places:
+            bar.set_description(f"{whitebox.ROWS[defense]} / {whitebox.COLUMNS[attack]}")
+            outcomes = []
+            for block in evaluation.blocks(attack):
+                outcomes.append(evaluation.outcome(attack, defense, block))
+                bar.update(round(len(block) * evaluation.cost(attack, defense)))
+            table.add(*_cell(attack, defense, outcomes, evaluation.dataset.value_range))
+    print(table.markdown())
+    print(f"Written to {table.folder}: results.json, table.md, TensorBoard events.")
+
+
+def _cell(attack, defense, outcomes, value_range):
+    """Returns the cell of a column and row, and the pictures that show it: clean, attacked, as classified."""
+    row, column = whitebox.ROWS[defense], whitebox.COLUMNS[attack]
+    joined = {
+        name: np.concatenate([getattr(outcome, name) for outcome in outcomes])
+        for name in ("clean", "attacked", "seen", "logits", "labels")
+    }
+    measured = accuracy.Proportion.of(joined["logits"].argmax(axis=1) == joined["labels"])
+    sizes = {} if attack == "clean" else report.perturbation(joined["clean"], joined["attacked"])
+    cell = report.Cell(
+        row=row,
+        column=column,
+        value=measured.value,
+        ci95=measured.ci95,
+        n=measured.n,
+        paper=paper.TABLE2[FLAGS.dataset].get((row, column.removesuffix(" (authors)"))),
+        seconds=round(sum(outcome.seconds for outcome in outcomes), 2),
+        **sizes,
+    )
+    low, high = value_range
+    pictures = np.stack([joined[name][:_SHOWN] for name in ("clean", "attacked", "seen")])
+    return cell, (pictures - low) / (high - low)
+
+
+if __name__ == "__main__":
+    common_flags.run(main)
