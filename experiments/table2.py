@@ -1,10 +1,10 @@
 """Table 2: accuracy under white-box attacks, `python -m experiments.table2 --dataset=mnist`."""
 
 import numpy as np
-import tqdm
 from absl import flags
 
 from experiments import common_flags, paper, report, whitebox
+from invgan_tf import data
 from invgan_tf.evaluation import accuracy
 
 FLAGS = flags.FLAGS
@@ -17,7 +17,6 @@ def main() -> None:
     columns = [whitebox.COLUMNS[attack] for attack in FLAGS.attacks]
     rows = [whitebox.ROWS[defense] for defense in FLAGS.defenses]
     absent = [("No Defense", column) for column in ("BPDA", "BPDA (authors)")]
-    evaluation = whitebox.WhiteBox(whitebox.preset(), whitebox.open_store())
     table = report.Report(
         "table2",
         FLAGS.dataset,
@@ -34,21 +33,13 @@ def main() -> None:
         for defense in FLAGS.defenses
         if (whitebox.ROWS[defense], whitebox.COLUMNS[attack]) in table.expected
     ]
-    places.sort(key=lambda place: evaluation.images(place[0]) * evaluation.cost(*place))
-    total = sum(evaluation.images(attack) * evaluation.cost(attack, defense) for attack, defense in places)
-    with tqdm.tqdm(total=round(total), unit="image-step", unit_scale=True, mininterval=1.0) as bar:
-        for attack, defense in places:
-            bar.set_description(f"{whitebox.ROWS[defense]} / {whitebox.COLUMNS[attack]}")
-            outcomes = []
-            for block in evaluation.blocks(attack):
-                outcomes.append(evaluation.outcome(attack, defense, block))
-                bar.update(round(len(block) * evaluation.cost(attack, defense)))
-            table.add(*_cell(attack, defense, outcomes, evaluation.dataset.value_range))
+    for (attack, defense), outcomes in whitebox.measure(places, f"Table 2 {FLAGS.dataset}"):
+        table.add(*_cell(attack, defense, outcomes))
     print(table.markdown())
     print(f"Written to {table.folder}: results.json, table.md, TensorBoard events.")
 
 
-def _cell(attack, defense, outcomes, value_range):
+def _cell(attack, defense, outcomes):
     """Returns the cell of a column and row, and the pictures that show it: clean, attacked, as classified."""
     row, column = whitebox.ROWS[defense], whitebox.COLUMNS[attack]
     joined = {
@@ -67,7 +58,7 @@ def _cell(attack, defense, outcomes, value_range):
         seconds=round(sum(outcome.seconds for outcome in outcomes), 2),
         **sizes,
     )
-    low, high = value_range
+    low, high = data.spec(FLAGS.dataset).value_range
     pictures = np.stack([joined[name][:_SHOWN] for name in ("clean", "attacked", "seen")])
     return cell, (pictures - low) / (high - low)
 

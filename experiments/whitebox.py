@@ -3,12 +3,17 @@
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import keras
 import numpy as np
+import tqdm
 from absl import flags
 
-from experiments import cells
+from experiments import cells, workers
 from invgan_tf import attacks, data, defenses, presets
+from invgan_tf.evaluation import accuracy
 
 flags.DEFINE_list("attacks", ["clean", "fgsm", "cw", "rp", "bpda"], "Columns: clean, fgsm, cw, rp, bpda, bpda_authors.")
 flags.DEFINE_list("defenses", ["none", "defensegan", "invgan"], "Rows: none, defensegan, invgan.")
@@ -22,6 +27,7 @@ flags.DEFINE_integer("bpda_authors_images", 16, "Test images for bpda_authors.",
 flags.DEFINE_integer(
     "bpda_authors_steps", 50, "T inside bpda_authors, cold in each iteration, one restart.", lower_bound=1
 )
+flags.DEFINE_enum("projection_dtype", "float32", ["float32", "bfloat16"], "Precision of the projection's networks.")
 flags.DEFINE_string(
     "cells_dir",
     None,
@@ -41,8 +47,10 @@ COLUMNS = {
 }
 ROWS = {"none": "No Defense", "defensegan": "DefenseGAN", "invgan": "InvGAN"}
 _BPDA = ("bpda", "bpda_authors")
+_SHARED = ("fgsm", "cw", "rp")  # made once, from the bare classifier or its inverter, for every row
 _BLOCK = 50  # images computed and kept at a time
 _BPDA_BLOCK = 25
+_BPDA_ITERATIONS = 400  # 4 rounds of 100
 
 
 def _known(names):
@@ -67,157 +75,197 @@ class Outcome:
 
 
 class WhiteBox:
-    """Classifier A and the defences of one preset, attacked on the first test images of a dataset.
+    """A classifier and its defences, attacked on the images of one split.
 
     Args:
-        preset: folder or name of the preset.
         store: where dear results are kept.
-        classifier: part of the preset to defend.
+        dataset: row of the dataset table.
+        classifier: what is defended.
+        protections: defences by name; RP needs "invgan".
+        examples: the images.
     """
 
-    def __init__(self, preset: str | os.PathLike, store: cells.CellStore, classifier: str = "classifier_a"):
-        self.store = store
-        self.dataset = data.spec(FLAGS.dataset)
-        self.classifier = presets.load(preset, classifier)
-        defense_gan = defenses.DefenseGAN.from_preset(preset, steps=FLAGS.defensegan_steps, restarts=FLAGS.restarts)
-        self.defenses = {
-            "defensegan": defense_gan,
-            "invgan": defenses.InvGAN.from_preset(preset, steps=FLAGS.steps),
-        }
+    def __init__(
+        self,
+        store: cells.CellStore,
+        dataset: data.DatasetSpec,
+        classifier: keras.Model,
+        protections: dict[str, defenses.Defense],
+        examples: data.Examples,
+    ):
+        self.store, self.dataset, self.classifier = store, dataset, classifier
+        self.defenses, self.examples = protections, examples
         # The attacker and the evaluator never draw the same random starts.
         self.seed, self.attack_seed = FLAGS.seed, FLAGS.seed + 1
-        self.examples = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir, limit=FLAGS.num_images)
 
     def images(self, attack: str) -> int:
         """Returns how many images an attack's column has."""
         wanted = {"bpda": FLAGS.bpda_images, "bpda_authors": FLAGS.bpda_authors_images}
-        return min(FLAGS.num_images, wanted.get(attack, FLAGS.num_images))
+        return min(len(self.examples), wanted.get(attack, len(self.examples)))
 
-    def blocks(self, attack: str) -> list[np.ndarray]:
+    def blocks(self, attack: str) -> list[tuple[int, ...]]:
         """Returns an attack's image numbers, cut into blocks."""
-        size = _BPDA_BLOCK if attack in _BPDA else _BLOCK
-        numbers = np.arange(self.images(attack))
-        return np.split(numbers, range(size, len(numbers), size))
+        size, count = _BPDA_BLOCK if attack in _BPDA else _BLOCK, self.images(attack)
+        return [tuple(range(first, min(first + size, count))) for first in range(0, count, size)]
 
-    def cost(self, attack: str, defense: str) -> float:
+    def cost(self, attack: str, defense: str | None) -> float:
         """Returns the work of a cell in image-steps an image, roughly: what the progress bar counts in."""
-        projection = {
-            "none": 1.0,
-            "defensegan": float(FLAGS.restarts * FLAGS.defensegan_steps),
-            "invgan": float(FLAGS.steps),
-        }[defense]
-        rounds = 400.0
+        projection = 1.0
+        if defense is None:
+            return 500.0 if attack == "cw" else 1.0
+        if defense != "none":
+            projection += self.defenses[defense].steps * self.defenses[defense].restarts
         if attack == "bpda":
-            return 4 * projection + rounds * FLAGS.bpda_steps
+            return 4 * projection + _BPDA_ITERATIONS * (FLAGS.bpda_steps + 1)
         if attack == "bpda_authors":
-            return projection + rounds * FLAGS.bpda_authors_steps
-        return projection + (500.0 if attack == "cw" and defense == "none" else 0.0)
+            return projection + _BPDA_ITERATIONS * (FLAGS.bpda_authors_steps + 1)
+        return projection
 
     def outcome(self, attack: str, defense: str, block: np.ndarray) -> Outcome:
         """Attacks, projects and classifies one block, or takes from the store what is there."""
         clean, labels = self.examples.images[block], self.examples.labels[block]
-        attacked, attack_seconds = self._attacked(attack, defense, block)
+        attacked, attack_seconds = self._attacked(attack, defense, clean, labels, block)
         seen, loss, seconds = attacked, None, 0.0
         if defense != "none":
             seen, loss, seconds = self._projected(defense, attacked, block)
-        key = {"classifier": self._fingerprint("classifier"), "images": cells.fingerprint(seen)}
+        key = {"classifier": cells.fingerprint(self.classifier), "images": cells.fingerprint(seen)}
         prediction, _ = self.store.get(
-            "prediction", key, lambda: {"logits": self.classifier.predict(seen, verbose=0), "labels": labels}
+            "prediction", key, lambda: {"logits": accuracy.outputs(self.classifier, seen), "labels": labels}
         )
         return Outcome(clean, attacked, seen, prediction["logits"], labels, loss, attack_seconds + seconds)
 
-    def _attacked(self, attack, defense, block):
-        clean, labels = self.examples.images[block], self.examples.labels[block]
+    def prepare(self, attack: str, block: np.ndarray) -> None:
+        """Makes the attacked images that several rows share."""
+        self._attacked(attack, "none", self.examples.images[block], self.examples.labels[block], block)
+
+    def _attacked(self, attack, defense, clean, labels, block):
         if attack == "clean":
             return clean, 0.0
-        run, arguments, networks = self._attack(attack, defense)
+        function, model, arguments = self._attack(attack, defense)
+        if attack != "fgsm" and attack != "cw":  # RP and BPDA move away from the truth, which is no weaker
+            arguments["labels"] = labels
+        if attack in _BPDA:
+            arguments |= {"indices": block, "seed": self.attack_seed}
         key = {
             "attack": attack,
-            "arguments": arguments,
-            "networks": networks,
+            "model": self._model_key(model),
+            "arguments": {name: np.asarray(value).tolist() for name, value in arguments.items()},
             "images": cells.fingerprint(clean),
-            "labels": labels.tolist(),
-            "indices": block.tolist(),
         }
-        stored, seconds = self.store.get("attack", key, lambda: {"images": run(clean, labels, block), "indices": block})
+        stored, seconds = self.store.get("attack", key, lambda: {"images": function(model, clean, **arguments)})
         return stored["images"], seconds
 
     def _attack(self, attack, defense):
-        """Returns an attack as a function of (images, labels, indices), with its arguments and networks for the key."""
-        networks = {"classifier": self._fingerprint("classifier")}
-        arguments = {"value_range": list(self.dataset.value_range)}
-        if attack in ("fgsm", "rp"):
-            arguments["eps"] = self.dataset.attack_epsilon
-        options = {"value_range": self.dataset.value_range}
-        if attack == "fgsm":
-            options["eps"] = arguments["eps"]
-            return lambda x, y, i: attacks.fgsm(self.classifier, x, **options), arguments, networks
+        """Returns an attack's function, the model it attacks, and its arguments."""
+        arguments = {"value_range": self.dataset.value_range}
         if attack == "cw":
-            return lambda x, y, i: attacks.carlini_wagner_l2(self.classifier, x, **options), arguments, networks
-        if attack == "rp":  # from the true labels, which is stronger where G(I(x)) is misread
-            options["eps"] = arguments["eps"]
-            model = self._defended("invgan")
-            networks["defense"] = self._identity("invgan")
-            return lambda x, y, i: attacks.reparameterization(model, x, labels=y, **options), arguments, networks
-        steps = FLAGS.bpda_steps if attack == "bpda" else FLAGS.bpda_authors_steps
-        arguments |= {"inner_steps": steps, "seed": self.attack_seed}
-        networks["defense"] = self._identity(defense)
+            return attacks.carlini_wagner_l2, self.classifier, arguments
         if attack == "bpda":
-
-            def run(x, y, i):
-                return attacks.bpda(
-                    self._defended(defense), x, labels=y, inner_steps=steps, indices=i, seed=self.attack_seed, **options
-                )
-        else:
-
-            def run(x, y, i):
-                model = self._defended(defense, steps=steps, restarts=1)
-                return attacks.bpda_authors(model, x, labels=y, indices=i, seed=self.attack_seed, **options)
-
-        return run, arguments, networks
+            return attacks.bpda, self._defended(defense), arguments | {"inner_steps": FLAGS.bpda_steps}
+        if attack == "bpda_authors":
+            return attacks.bpda_authors, self._defended(defense, FLAGS.bpda_authors_steps, 1), arguments
+        arguments["eps"] = self.dataset.attack_epsilon
+        if attack == "fgsm":
+            return attacks.fgsm, self.classifier, arguments
+        return attacks.reparameterization, self._defended("invgan"), arguments
 
     def _projected(self, defense, attacked, block):
-        networks = self.defenses[defense]
+        model = self._defended(defense)
         key = {
-            "defense": self._identity(defense),
+            "defense": self._model_key(model),
             "seed": self.seed,
             "images": cells.fingerprint(attacked),
             "indices": block.tolist(),
         }
 
         def project():
-            result = networks.project(attacked, seed=self.seed, indices=block)
+            result = model.defense.project(attacked, seed=self.seed, indices=block)
             return {"latents": result.latents, "loss": result.loss, "indices": block}
 
         stored, seconds = self.store.get("projection", key, project)
-        images = networks.generator.predict(stored["latents"], verbose=0)
+        images = accuracy.outputs(model.defense.generator, stored["latents"])
         return images, stored["loss"], seconds
 
-    def _identity(self, defense):
-        networks = self.defenses[defense]
+    @functools.cache  # noqa: B019 - one WhiteBox a program
+    def _defended(self, defense, steps=None, restarts=None):
+        return defenses.Defended(self.classifier, self.defenses[defense], steps=steps, restarts=restarts)
+
+    @functools.cache  # noqa: B019 - one WhiteBox a program
+    def _model_key(self, model):
+        """Returns all that makes a model: the weights of its networks, and how its defence descends."""
+        if model is self.classifier:
+            return {"classifier": cells.fingerprint(model)}
+        defense = model.defense
         return {
-            "name": defense,
-            "generator": self._fingerprint("generator"),
-            "inverter": self._fingerprint("inverter") if defense == "invgan" else None,
-            "optimizer": repr(networks.optimizer),
-            "steps": networks.steps,
-            "restarts": networks.restarts,
+            "classifier": cells.fingerprint(model.classifier),
+            "defense": type(defense).__name__,
+            "networks": {part: cells.fingerprint(getattr(defense, part)) for part in defense.parts},
+            "optimizer": repr(defense.optimizer),
+            "steps": model.steps,
+            "restarts": model.restarts,
             "projector": "exact",
-            "dtype": networks.generator.compute_dtype,
+            "dtype": defense.generator.compute_dtype,
         }
 
-    @functools.cache  # noqa: B019 - one WhiteBox a program
-    def _defended(self, defense, **kwargs):
-        return defenses.Defended(self.classifier, self.defenses[defense], **kwargs)
 
-    @functools.cache  # noqa: B019 - one WhiteBox a program
-    def _fingerprint(self, part):
-        models = {
-            "classifier": self.classifier,
-            "generator": self.defenses["invgan"].generator,
-            "inverter": self.defenses["invgan"].inverter,
-        }
-        return cells.fingerprint(models[part])
+Place = tuple[str, str]  # attack and defence of a cell
+
+
+def measure(places: Sequence[Place], title: str) -> Iterator[tuple[Place, list[Outcome]]]:
+    """Computes cells behind a progress bar with time left.
+
+    Args:
+        places: the cells wanted.
+        title: what the bar says.
+
+    Yields:
+        Each cell with the outcomes of its blocks, in the images' order, as soon as its last block is there.
+    """
+    evaluation = from_flags()
+    wanted = dict.fromkeys(attack for attack, _ in places if attack in _SHARED)
+    shared = [_Task(attack, None, block) for attack in wanted for block in evaluation.blocks(attack)]
+    tasks = [_Task(attack, defense, block) for attack, defense in places for block in evaluation.blocks(attack)]
+    tasks.sort(key=lambda task: len(task.block) * evaluation.cost(task.attack, task.defense))
+    done: dict[Place, dict[tuple, Outcome]] = {place: {} for place in places}
+    total = sum(len(task.block) * evaluation.cost(task.attack, task.defense) for task in [*shared, *tasks])
+    with tqdm.tqdm(total=round(total), desc=title, unit="image-step", unit_scale=True, mininterval=1.0) as bar:
+        for task, outcome in workers.run(from_flags, _compute, [shared, tasks]):
+            bar.update(round(len(task.block) * evaluation.cost(task.attack, task.defense)))
+            if task.defense is None:
+                continue
+            place = task.attack, task.defense
+            done[place][task.block] = outcome
+            if len(done[place]) == len(evaluation.blocks(task.attack)):
+                bar.set_postfix_str(f"{ROWS[task.defense]} / {COLUMNS[task.attack]} done")
+                blocks = done.pop(place)
+                yield place, [blocks[numbers] for numbers in sorted(blocks)]
+
+
+class _Task(NamedTuple):
+    attack: str
+    defense: str | None  # None: only the attacked images
+    block: tuple[int, ...]
+
+
+def _compute(evaluation: WhiteBox, task: _Task) -> Outcome | None:
+    block = np.array(task.block)
+    if task.defense is None:
+        return evaluation.prepare(task.attack, block)
+    return evaluation.outcome(task.attack, task.defense, block)
+
+
+def from_flags() -> WhiteBox:
+    """Builds the evaluation that the flags ask for, on the first test images."""
+    chosen = FLAGS.preset_dir or FLAGS.dataset
+    protections = {
+        "defensegan": defenses.DefenseGAN.from_preset(
+            chosen, steps=FLAGS.defensegan_steps, restarts=FLAGS.restarts, dtype=FLAGS.projection_dtype
+        ),
+        "invgan": defenses.InvGAN.from_preset(chosen, steps=FLAGS.steps, dtype=FLAGS.projection_dtype),
+    }
+    examples = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir, limit=FLAGS.num_images)
+    classifier = presets.load(chosen, "classifier_a")
+    return WhiteBox(open_store(), data.spec(FLAGS.dataset), classifier, protections, examples)
 
 
 def open_store() -> cells.CellStore:
@@ -229,10 +277,5 @@ def open_store() -> cells.CellStore:
 def settings() -> dict:
     """Returns what was asked for, for results.json."""
     names = "dataset attacks defenses num_images steps defensegan_steps restarts bpda_images bpda_steps"
-    names += " bpda_authors_images bpda_authors_steps seed preset_dir deterministic"
+    names += " bpda_authors_images bpda_authors_steps projection_dtype seed preset_dir deterministic"
     return {name: FLAGS[name].value for name in names.split()}
-
-
-def preset() -> str:
-    """Returns the preset the flags ask for: `--preset_dir`, or the package's own for the dataset."""
-    return FLAGS.preset_dir or FLAGS.dataset

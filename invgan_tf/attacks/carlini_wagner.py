@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from invgan_tf import projection, validation
+from invgan_tf.evaluation import accuracy
 
 _CHUNK = 20  # iterations in one compiled call
 _TANH_MARGIN = 0.999999  # keeps arctanh finite at the ends of the pixel range
@@ -151,7 +152,7 @@ def _plain_search(model, settings, value_range):
 def attacked_labels(model: keras.Model, images: np.ndarray, labels) -> np.ndarray:
     """Returns checked labels, or the model's own predictions where there are none."""
     if labels is None:
-        return np.argmax(model.predict(images, verbose=0), axis=1).astype(np.int32)
+        return accuracy.predict(model, images)
     return validation.check_labels(labels, len(images), model.compute_output_shape(images.shape)[-1])
 
 

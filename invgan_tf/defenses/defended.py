@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from invgan_tf import projection, validation
 from invgan_tf.defenses import base
+from invgan_tf.evaluation import accuracy
 
 
 @tf.custom_gradient
@@ -72,7 +73,6 @@ class Defended(keras.Model):
         """Projects images with this model's steps, restarts and seed."""
         return self.defense.project(images, steps=self.steps, restarts=self.restarts, seed=self.seed, indices=indices)
 
-    def predict(self, images, indices=None, batch_size: int = 500, verbose: int = 0) -> np.ndarray:
+    def predict(self, images, indices=None) -> np.ndarray:
         """Returns logits `[n, classes]` of images `[n, h, w, c]`; `indices` as for `Defense.project`."""
-        projected = self.project(images, indices).images
-        return self.classifier.predict(projected, batch_size=batch_size, verbose=verbose)
+        return accuracy.outputs(self.classifier, self.project(images, indices).images)

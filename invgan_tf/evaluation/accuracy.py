@@ -25,10 +25,17 @@ class Proportion:
         return cls(float(correct.mean()), (float(interval.low), float(interval.high)), correct.size)
 
 
-def predict(classifier: keras.Model, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
+def outputs(model: keras.Model, inputs: np.ndarray, batch_size: int = 500) -> np.ndarray:
+    """Returns a model's outputs in inference mode, computed in batches; no new trace for a new size."""
+    batches = range(0, len(inputs), batch_size)
+    return np.concatenate(
+        [keras.ops.convert_to_numpy(model(inputs[i : i + batch_size], training=False)) for i in batches]
+    )
+
+
+def predict(classifier: keras.Model, images: np.ndarray) -> np.ndarray:
     """Returns the predicted labels `[n]`, int32, of images `[n, h, w, c]` in the classifier's range."""
-    logits = classifier.predict(images, batch_size=batch_size, verbose=0)
-    return np.argmax(logits, axis=1).astype(np.int32)
+    return np.argmax(outputs(classifier, images), axis=1).astype(np.int32)
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
