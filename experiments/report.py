@@ -137,8 +137,9 @@ class Report:
         if cell is None:
             return "..."
         low, high = cell.ci95
-        published = "no figure" if cell.paper is None else f"{cell.paper:.2f}"
-        text = f"{cell.value:.3f} [{low:.3f}, {high:.3f}] n={cell.n} (paper: {published})"
+        text = f"{cell.value:.3f} [{low:.3f}, {high:.3f}] n={cell.n}"
+        if cell.paper is not None:
+            text += f" (paper: {cell.paper:.2f})"
         if cell.l2_median is not None and column not in ("FGSM", "RP"):
             text += f" L2 {cell.l2_median:.2f}, Linf {cell.linf_median:.2f}"
         return text

@@ -33,7 +33,7 @@ def main() -> None:
         for defense in FLAGS.defenses
         if (whitebox.ROWS[defense], whitebox.COLUMNS[attack]) in table.expected
     ]
-    for (attack, defense), outcomes in whitebox.measure(places, f"Table 2 {FLAGS.dataset}"):
+    for (attack, defense), outcomes in whitebox.measure(places, f"Table 2 {FLAGS.dataset}", whitebox.from_flags):
         table.add(*_cell(attack, defense, outcomes))
     print(table.markdown())
     print(f"Written to {table.folder}: results.json, table.md, TensorBoard events.")

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -211,17 +211,22 @@ class WhiteBox:
 Place = tuple[str, str]  # attack and defence of a cell
 
 
-def measure(places: Sequence[Place], title: str) -> Iterator[tuple[Place, list[Outcome]]]:
+def measure(
+    places: Sequence[Place], title: str, build: Callable[..., WhiteBox], *arguments: str
+) -> Iterator[tuple[Place, list[Outcome]]]:
     """Computes cells behind a progress bar with time left.
 
     Args:
         places: the cells wanted.
         title: what the bar says.
+        build: makes the evaluation from `arguments`, once in each process; a module's function.
+        *arguments: for `build`.
 
     Yields:
         Each cell with the outcomes of its blocks, in the images' order, as soon as its last block is there.
     """
-    evaluation = from_flags()
+    setup = functools.partial(build, *arguments)
+    evaluation = setup()
     wanted = dict.fromkeys(attack for attack, _ in places if attack in _SHARED)
     shared = [_Task(attack, None, block) for attack in wanted for block in evaluation.blocks(attack)]
     tasks = [_Task(attack, defense, block) for attack, defense in places for block in evaluation.blocks(attack)]
@@ -229,7 +234,7 @@ def measure(places: Sequence[Place], title: str) -> Iterator[tuple[Place, list[O
     done: dict[Place, dict[tuple, Outcome]] = {place: {} for place in places}
     total = sum(len(task.block) * evaluation.cost(task.attack, task.defense) for task in [*shared, *tasks])
     with tqdm.tqdm(total=round(total), desc=title, unit="image-step", unit_scale=True, mininterval=1.0) as bar:
-        for task, outcome in workers.run(from_flags, _compute, [shared, tasks]):
+        for task, outcome in workers.run(setup, _compute, [shared, tasks]):
             bar.update(round(len(task.block) * evaluation.cost(task.attack, task.defense)))
             if task.defense is None:
                 continue
@@ -264,7 +269,7 @@ def from_flags() -> WhiteBox:
         "invgan": defenses.InvGAN.from_preset(chosen, steps=FLAGS.steps, dtype=FLAGS.projection_dtype),
     }
     examples = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir, limit=FLAGS.num_images)
-    classifier = presets.load(chosen, "classifier_a")
+    classifier = presets.load(FLAGS.classifier_dir or chosen, "classifier_a")
     return WhiteBox(open_store(), data.spec(FLAGS.dataset), classifier, protections, examples)
 
 
@@ -277,5 +282,5 @@ def open_store() -> cells.CellStore:
 def settings() -> dict:
     """Returns what was asked for, for results.json."""
     names = "dataset attacks defenses num_images steps defensegan_steps restarts bpda_images bpda_steps"
-    names += " bpda_authors_images bpda_authors_steps projection_dtype seed preset_dir deterministic"
+    names += " bpda_authors_images bpda_authors_steps projection_dtype seed preset_dir classifier_dir deterministic"
     return {name: FLAGS[name].value for name in names.split()}

@@ -10,6 +10,8 @@ from invgan_tf.attacks import carlini_wagner
 from invgan_tf.defenses import Defended
 from invgan_tf.defenses.defended import straight_through
 
+_START_SHARE = 4  # the warm attack starts from the clean image projected with this part of the steps
+
 
 def _squared(difference):
     return tf.reduce_sum(tf.square(difference), axis=[1, 2, 3])
@@ -83,7 +85,7 @@ def bpda(
         labels: labels to move away from, `[n]`; by default the defended model's own predictions.
         binary_search_steps, max_iterations, learning_rate, initial_const: as for `carlini_wagner_l2`.
         inner_steps: steps of Eq. 6 an iteration makes, going on from the latents of the iteration before
-            (they start from the projection of the clean image); None projects cold every time.
+            (at first, of a shorter projection of the clean image); None projects cold every time.
         value_range: lowest and highest pixel.
         indices: the images' numbers, as for `Defense.project`.
         seed: the attacker's key of random starts; the evaluator's must be another.
@@ -114,7 +116,10 @@ def bpda(
     if inner_steps is None:
         return _cold_search(attacked, settings, tuple(value_range))(images, labels, lambda: (), verify)
     validation.check_count("inner_steps", inner_steps, 1)
-    latents = tf.constant(attacked.project(images, indices).latents)
+    start = attacked.defense.project(
+        images, steps=attacked.steps // _START_SHARE, restarts=attacked.restarts, seed=seed, indices=indices
+    )
+    latents = tf.constant(start.latents)
     state = latents, attacked.defense.optimizer.slots(latents), tf.constant(0)
     search = _warm_search(attacked, settings, inner_steps, tuple(value_range))
     return search(images, labels, lambda: state, verify)

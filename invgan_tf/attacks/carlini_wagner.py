@@ -103,8 +103,8 @@ class Search:
             images: `[n, h, w, c]`, float32.
             labels: `[n]`, int32, to move away from.
             state: returns the attacked model's state at the start of a round.
-            verify: given candidates `[n, h, w, c]` and which of them the search takes for fooled, returns
-                the flags `[n]` that hold; all of them by default.
+            verify: given candidates `[n, h, w, c]` and flags `[n]` of those that would improve the result,
+                returns the flags that hold; all of them by default.
 
         Returns:
             For each image the fooling one of least distance, or the clean image where none was found.
@@ -117,9 +117,10 @@ class Search:
         for _ in range(self.settings.binary_search_steps):
             distance, pixels = self._round(images, labels, tf.constant(const), state())
             found = np.isfinite(distance)
-            if verify is not None:
-                found = verify(pixels, found)
             better = found & (distance < result_distance)
+            if verify is not None:  # a candidate that could not improve the result need not be looked at
+                held = verify(pixels, better)
+                found, better = found & (held | ~better), held
             result[better], result_distance[better] = pixels[better], distance[better]
             upper = np.where(found, const, upper)
             lower = np.where(found, lower, const)

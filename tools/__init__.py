@@ -1,0 +1,1 @@
+"""Small programs that maintain the repository; not needed to use it."""

@@ -1,0 +1,60 @@
+"""Gathers trained weights into one preset folder and measures them.
+
+`python -m tools.assemble_preset --preset=invgan_tf/presets/mnist --parts=runs/mnist/gan,runs/mnist/inverter,...`
+"""
+
+import pathlib
+import shutil
+
+import numpy as np
+from absl import app, flags
+
+from invgan_tf import data, presets
+from invgan_tf.evaluation import accuracy
+
+flags.DEFINE_string("preset", None, "Folder of the preset; its name is the preset's.", required=True)
+flags.DEFINE_list("parts", None, "Folders that training programs wrote, each with its card.json.", required=True)
+flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS datasets, for the validation split.")
+
+FLAGS = flags.FLAGS
+
+_FRESH_LATENTS = 1000
+_LEFT_OUT = "inverter_discriminator"  # of use to go on with training only; its run keeps it
+
+
+def main(_) -> None:
+    """Copies weights, merges cards, and adds what the stored weights do on test images and fresh latents."""
+    folder, card = pathlib.Path(FLAGS.preset), {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in map(pathlib.Path, FLAGS.parts):
+        for name, facts in presets.read_card(part).items():
+            if name != _LEFT_OUT:
+                shutil.copyfile(part / f"{name}.safetensors", folder / f"{name}.safetensors")
+                card[name] = facts
+    presets.write_json(folder / "card.json", card)
+    for name in card:
+        if name.startswith("classifier"):
+            test = data.load(card[name]["dataset"], "test")
+            measured = accuracy.Proportion.of(accuracy.predict(presets.load(folder, name), test.images) == test.labels)
+            card[name]["test_accuracy"] = {"value": measured.value, "ci95": measured.ci95, "n": measured.n}
+    if {"generator", "inverter"} <= set(card):
+        card["inverter"]["fresh_latents"] = _recovery(folder)
+    presets.write_json(folder / "card.json", card)
+
+
+def _recovery(folder) -> dict:
+    """Returns how well the inverter finds latents it never saw, and how close its reconstructions come."""
+    generator, inverter = presets.load(folder, "generator"), presets.load(folder, "inverter")
+    latents = np.random.default_rng(0).standard_normal((_FRESH_LATENTS, generator.input_shape[-1])).astype(np.float32)
+    images = accuracy.outputs(generator, latents)
+    recovered = accuracy.outputs(inverter, images)
+    reconstructions = accuracy.outputs(generator, recovered)
+    return {
+        "n": _FRESH_LATENTS,
+        "latent_mse": float(np.mean((latents - recovered) ** 2)),
+        "image_mse": float(np.mean((images - reconstructions) ** 2)),
+    }
+
+
+if __name__ == "__main__":
+    app.run(main)
