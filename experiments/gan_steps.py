@@ -45,7 +45,7 @@ def main() -> None:
 def _evaluation(folder: str) -> whitebox.WhiteBox:
     """Builds the evaluation of one snapshot with the preset's classifier."""
     dataset = data.spec(FLAGS.dataset)
-    generator = models.build_generator(dataset.image_shape, dtype=FLAGS.projection_dtype)
+    generator = models.build_generator(dataset.image_shape, dtype=whitebox.projection_dtype())
     presets.load_weights(generator, pathlib.Path(folder) / "generator.safetensors")
     defense = defenses.DefenseGAN(
         generator, steps=FLAGS.defensegan_steps, restarts=FLAGS.restarts, value_range=dataset.value_range

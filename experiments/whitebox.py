@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,17 +18,35 @@ from invgan_tf.evaluation import accuracy
 
 flags.DEFINE_list("attacks", ["clean", "fgsm", "cw", "rp", "bpda"], "Columns: clean, fgsm, cw, rp, bpda, bpda_authors.")
 flags.DEFINE_list("defenses", ["none", "defensegan", "invgan"], "Rows: none, defensegan, invgan.")
-flags.DEFINE_integer("num_images", 100, "Test images, from the first on; caps BPDA's too.", lower_bound=1)
+flags.DEFINE_integer(
+    "num_images", 100, "Test images, from the first on; caps BPDA's too.", lower_bound=1, upper_bound=10_000
+)
 flags.DEFINE_integer("steps", 1000, "T of InvGAN.", lower_bound=0)
 flags.DEFINE_integer("defensegan_steps", 200, "L of DefenseGAN, steps of each restart.", lower_bound=0)
 flags.DEFINE_integer("restarts", 10, "R of DefenseGAN.", lower_bound=1)
 flags.DEFINE_integer("bpda_images", 25, "Test images for BPDA, which costs far more an image.", lower_bound=1)
-flags.DEFINE_integer("bpda_steps", 10, "Steps of Eq. 6 an iteration of BPDA makes, going on warm.", lower_bound=1)
+flags.DEFINE_integer(
+    "bpda_steps",
+    10,
+    "Steps of Eq. 6 an iteration of BPDA makes, going on warm; 0: cold, all of the defence's.",
+    lower_bound=0,
+)
 flags.DEFINE_integer("bpda_authors_images", 16, "Test images for bpda_authors.", lower_bound=1)
 flags.DEFINE_integer(
-    "bpda_authors_steps", 50, "T inside bpda_authors, cold in each iteration, one restart.", lower_bound=1
+    "bpda_authors_steps",
+    50,
+    "Steps that bpda_authors projects in each iteration, cold, one restart; 0: all of the defence's.",
+    lower_bound=0,
 )
-flags.DEFINE_enum("projection_dtype", "float32", ["float32", "bfloat16"], "Precision of the projection's networks.")
+flags.DEFINE_string(
+    "classifier_dir", None, "Folder with another classifier_a and its card.json. Default: the preset's own."
+)
+flags.DEFINE_enum(
+    "projection_dtype",
+    "auto",
+    ["auto", "float32", "bfloat16"],
+    "Precision of the projection's networks. auto: bfloat16 on processors that multiply it natively, else float32.",
+)
 flags.DEFINE_string(
     "cells_dir",
     None,
@@ -116,9 +135,9 @@ class WhiteBox:
         if defense != "none":
             projection += self.defenses[defense].steps * self.defenses[defense].restarts
         if attack == "bpda":
-            return 4 * projection + _BPDA_ITERATIONS * (FLAGS.bpda_steps + 1)
+            return 4 * projection + _BPDA_ITERATIONS * (FLAGS.bpda_steps or projection)
         if attack == "bpda_authors":
-            return projection + _BPDA_ITERATIONS * (FLAGS.bpda_authors_steps + 1)
+            return projection + _BPDA_ITERATIONS * (FLAGS.bpda_authors_steps or projection)
         return projection
 
     def outcome(self, attack: str, defense: str, block: np.ndarray) -> Outcome:
@@ -161,9 +180,10 @@ class WhiteBox:
         if attack == "cw":
             return attacks.carlini_wagner_l2, self.classifier, arguments
         if attack == "bpda":
-            return attacks.bpda, self._defended(defense), arguments | {"inner_steps": FLAGS.bpda_steps}
+            return attacks.bpda, self._defended(defense), arguments | {"inner_steps": FLAGS.bpda_steps or None}
         if attack == "bpda_authors":
-            return attacks.bpda_authors, self._defended(defense, FLAGS.bpda_authors_steps, 1), arguments
+            cut = (FLAGS.bpda_authors_steps, 1) if FLAGS.bpda_authors_steps else ()
+            return attacks.bpda_authors, self._defended(defense, *cut), arguments
         arguments["eps"] = self.dataset.attack_epsilon
         if attack == "fgsm":
             return attacks.fgsm, self.classifier, arguments
@@ -264,9 +284,9 @@ def from_flags() -> WhiteBox:
     chosen = FLAGS.preset_dir or FLAGS.dataset
     protections = {
         "defensegan": defenses.DefenseGAN.from_preset(
-            chosen, steps=FLAGS.defensegan_steps, restarts=FLAGS.restarts, dtype=FLAGS.projection_dtype
+            chosen, steps=FLAGS.defensegan_steps, restarts=FLAGS.restarts, dtype=projection_dtype()
         ),
-        "invgan": defenses.InvGAN.from_preset(chosen, steps=FLAGS.steps, dtype=FLAGS.projection_dtype),
+        "invgan": defenses.InvGAN.from_preset(chosen, steps=FLAGS.steps, dtype=projection_dtype()),
     }
     examples = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir, limit=FLAGS.num_images)
     classifier = presets.load(FLAGS.classifier_dir or chosen, "classifier_a")
@@ -283,4 +303,13 @@ def settings() -> dict:
     """Returns what was asked for, for results.json."""
     names = "dataset attacks defenses num_images steps defensegan_steps restarts bpda_images bpda_steps"
     names += " bpda_authors_images bpda_authors_steps projection_dtype seed preset_dir classifier_dir deterministic"
-    return {name: FLAGS[name].value for name in names.split()}
+    return {name: FLAGS[name].value for name in names.split()} | {"projection_dtype": projection_dtype()}
+
+
+def projection_dtype() -> str:
+    """Returns the precision of the projection's networks: the flag's, or the one this processor is fast in."""
+    if FLAGS.projection_dtype != "auto":
+        return FLAGS.projection_dtype
+    described = pathlib.Path("/proc/cpuinfo")
+    features = set(described.read_text(encoding="utf-8").split()) if described.is_file() else set()
+    return "bfloat16" if features & {"avx512_bf16", "amx_bf16"} else "float32"

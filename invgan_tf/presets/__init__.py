@@ -144,3 +144,17 @@ def load(preset: str | os.PathLike, part: str, *, dtype: str = "float32") -> ker
         raise PresetError(f"{path} is damaged or foreign: its sha256 is not the one on the preset's card.")
     shape = data.spec(card[part]["dataset"]).image_shape
     return load_weights(_BUILDERS[part](shape, dtype=dtype), path)
+
+
+def load_classifier(preset: str | os.PathLike, architecture: str = "A", *, dtype: str = "float32") -> models.Classifier:
+    """Loads a preset's classifier: images to logits, with `.features(images)` for Phi of Eq. 7.
+
+    Args:
+        preset: a packaged preset's name or a folder.
+        architecture: "A" to "F", of those the preset has.
+        dtype: Keras dtype policy of the layers before the last.
+
+    Raises:
+        PresetError: as `load` does.
+    """
+    return load(preset, f"classifier_{architecture.lower()}", dtype=dtype)
