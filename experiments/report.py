@@ -55,6 +55,7 @@ class Report:
         settings: everything that was asked for.
         output_dir: where results.json, table.md and the TensorBoard events go.
         absent: (row, column) pairs the table does not have.
+        note: what a reader must know of the table besides its cells.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class Report:
         settings: Mapping,
         output_dir: str | os.PathLike,
         absent: Sequence[tuple[str, str]] = (),
+        note: str = "",
     ):
         self.experiment, self.dataset, self.title = experiment, dataset, title
         self.rows, self.columns, self.settings = list(rows), list(columns), dict(settings)
         self.expected = [(row, column) for row in rows for column in columns if (row, column) not in absent]
         self.folder = pathlib.Path(output_dir)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.note = note
         self.cells: dict[tuple[str, str], Cell] = {}
         self.environment = environment()
         self.began = time.perf_counter()
@@ -127,8 +130,8 @@ class Report:
         """Returns the table: measured value, 95 % interval and n, and the published figure beside it."""
         body = [[row, *(self._text(row, column) for column in self.columns)] for row in self.rows]
         table = tabulate.tabulate(body, headers=["", *self.columns], tablefmt="github", disable_numparse=True)
-        note = "Measured [95 % Wilson interval over images] n; (paper: published figure). One trained pair."
-        return f"## {self.title}\n\n{table}\n\n{note}\n"
+        legend = "Measured accuracy [95 % Wilson interval over images], n images (paper: published figure)."
+        return f"## {self.title}\n\n{table}\n\n{legend} {self.note}".rstrip() + "\n"
 
     def _text(self, row, column):
         if (row, column) not in self.expected:

@@ -26,6 +26,7 @@ def main() -> None:
         whitebox.settings(),
         common_flags.output_dir("table2"),
         absent,
+        _note(),
     )
     places = [
         (attack, defense)
@@ -37,6 +38,18 @@ def main() -> None:
         table.add(*_cell(attack, defense, outcomes))
     print(table.markdown())
     print(f"Written to {table.folder}: results.json, table.md, TensorBoard events.")
+
+
+def _note() -> str:
+    """Returns the protocol in a few words."""
+    inner = f"{FLAGS.bpda_steps} warm steps of Eq. 6 an iteration" if FLAGS.bpda_steps else "cold in every iteration"
+    return (
+        f"One trained generator, inverter and classifier. DefenseGAN: R = {FLAGS.restarts}, L = "
+        f"{FLAGS.defensegan_steps}; InvGAN: T = {FLAGS.steps}; projection in {whitebox.projection_dtype()}; seed "
+        f"{FLAGS.seed}, attacker's {FLAGS.seed + 1}. RP and BPDA move away from the true label, FGSM and CW from the "
+        f"classifier's own. BPDA is unbounded ({inner}): read its accuracy with its L2 and Linf, medians over the "
+        "images it changed."
+    )
 
 
 def _cell(attack, defense, outcomes):

@@ -1,0 +1,216 @@
+"""Attacks against independent answers: by hand, by finite differences, by foolbox."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from invgan_tf import attacks, data, models, projection
+from invgan_tf.attacks.reparameterization import reparameterized
+from invgan_tf.defenses import Defended, DefenseGAN, InvGAN
+from invgan_tf.evaluation import accuracy
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return data.load("mnist", "test", limit=600)
+
+
+@pytest.fixture(scope="module")
+def classifier(examples):
+    """Classifier E, fitted to what it is asked here: attacks need a model with margins, not a good one."""
+    keras.utils.set_random_seed(1)
+    model = models.build_classifier("E")
+    model.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(examples.images, examples.labels, batch_size=50, epochs=15, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def identity_defense():
+    """G(I(x)) = x: a defence that hides nothing, behind which every attack must do as well as in front."""
+    generator = keras.Sequential([keras.Input((784,)), keras.layers.Reshape((28, 28, 1))], name="generator")
+    inverter = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()], name="inverter")
+    # The loss is the mean of 784 squares: one step at this rate lands on the image from anywhere.
+    return InvGAN(generator, inverter, steps=2, optimizer=projection.GradientDescent(784 / 2))
+
+
+def _norm(difference):
+    return np.linalg.norm(difference.reshape(len(difference), -1), axis=1)
+
+
+def test_fgsm_is_a_signed_step(classifier, examples):
+    images, labels = examples.images[:20], examples.labels[:20]
+    x = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, classifier(x)))
+    expected = np.clip(images + 0.3 * np.sign(tape.gradient(loss, x)), 0, 1)
+    np.testing.assert_allclose(attacks.fgsm(classifier, images, eps=0.3, labels=labels), expected, atol=1e-6)
+
+
+def test_fgsm_moves_away_from_the_models_own_label_by_default(classifier, examples):
+    images = examples.images[:20]
+    own = accuracy.predict(classifier, images)
+    np.testing.assert_array_equal(
+        attacks.fgsm(classifier, images, eps=0.1), attacks.fgsm(classifier, images, eps=0.1, labels=own)
+    )
+
+
+def test_rp_gradient_is_that_of_the_whole_chain():
+    """The gradient of f(G(I(x))) in float64, against central differences."""
+    keras.utils.set_random_seed(2)
+    generator, inverter = models.build_generator(width=4), models.build_inverter(width=4)
+    model = reparameterized(Defended(models.build_classifier("E"), InvGAN(generator, inverter)))
+    images = tf.random.stateless_uniform((2, 28, 28, 1), [1, 1])
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        total = tf.reduce_sum(model(images)[:, 3])
+    gradient = tape.gradient(total, images).numpy()
+    direction = np.sign(gradient).astype(np.float32)  # the direction FGSM takes: the difference is large in float32
+    step = 1e-2
+    difference = tf.reduce_sum((model(images + step * direction) - model(images - step * direction))[:, 3]) / (2 * step)
+    assert float(difference) == pytest.approx(np.abs(gradient).sum(), rel=0.05)
+
+
+def test_rp_through_a_transparent_defence_is_fgsm(classifier, examples, identity_defense):
+    images, labels = examples.images[:20], examples.labels[:20]
+    through = attacks.reparameterization(Defended(classifier, identity_defense), images, eps=0.2, labels=labels)
+    np.testing.assert_allclose(through, attacks.fgsm(classifier, images, eps=0.2, labels=labels), atol=1e-6)
+
+
+def test_bounded_attacks_stay_in_ball_and_range(classifier, examples, identity_defense):
+    images, labels = examples.images[:30], examples.labels[:30]
+    model = Defended(classifier, identity_defense)
+    for eps in (0.05, 0.3, 1.0):
+        for attacked in (
+            attacks.fgsm(classifier, images, eps=eps),
+            attacks.pgd(classifier, images, eps=eps, steps=5),
+            attacks.reparameterization(model, images, eps=eps, labels=labels),
+        ):
+            assert attacked.dtype == np.float32 and attacked.shape == images.shape
+            assert attacked.min() >= 0 and attacked.max() <= 1
+            assert np.abs(attacked - images).max() <= eps + 1e-6
+
+
+def test_strength_grows_from_noise_to_fgsm_to_pgd(classifier, examples):
+    images, labels = examples.images[:200], examples.labels[:200]
+
+    def survives(attacked):
+        return np.mean(accuracy.predict(classifier, attacked) == labels)
+
+    for eps in (0.05, 0.1, 0.3):
+        noise = np.sign(np.random.default_rng(0).standard_normal(images.shape)).astype(np.float32)
+        random = survives(np.clip(images + eps * noise, 0, 1))
+        once = survives(attacks.fgsm(classifier, images, eps=eps, labels=labels))
+        often = survives(attacks.pgd(classifier, images, eps=eps, steps=20, labels=labels))
+        assert often <= once <= random
+    assert survives(attacks.pgd(classifier, images, eps=1.0, steps=20, labels=labels)) <= 0.1
+
+
+def test_carlini_wagner_finds_the_nearest_boundary_of_a_linear_model():
+    """Two logits +-w.x: the least L2 change is the margin over the norm of w."""
+    w = np.linspace(-1, 1, 16).astype(np.float32).reshape(16, 1)
+    head = keras.layers.Dense(2, use_bias=False)
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), head])
+    head.set_weights([np.hstack([w, -w])])
+    images = (0.5 + 0.1 * np.sign(np.random.default_rng(1).standard_normal((6, 4, 4, 1)))).astype(np.float32)
+    margin = np.abs(images.reshape(6, 16) @ w).ravel() / np.linalg.norm(w)
+    attacked = attacks.carlini_wagner_l2(model, images, learning_rate=0.01, max_iterations=300, binary_search_steps=9)
+    assert np.all(accuracy.predict(model, attacked) != accuracy.predict(model, images))
+    np.testing.assert_allclose(_norm(attacked - images), margin, rtol=0.02, atol=2e-3)
+
+
+def test_carlini_wagner_agrees_with_foolbox(classifier, examples):
+    foolbox = pytest.importorskip("foolbox")
+    images = examples.images[:40]
+    own = accuracy.predict(classifier, images)
+    mine = attacks.carlini_wagner_l2(classifier, images)
+    attack = foolbox.attacks.L2CarliniWagnerAttack(
+        binary_search_steps=6, steps=100, stepsize=0.2, confidence=0, initial_const=10, abort_early=False
+    )
+    model = foolbox.TensorFlowModel(classifier, bounds=(0, 1))
+    _, theirs, success = attack(model, tf.constant(images), tf.constant(own, tf.int64), epsilons=None)
+    np.testing.assert_array_equal(accuracy.predict(classifier, mine) != own, success.numpy())
+    assert np.median(_norm(mine - images)) == pytest.approx(np.median(_norm(theirs.numpy() - images)), rel=0.03)
+
+
+def test_carlini_wagner_does_not_mix_the_images_of_a_batch(classifier, examples):
+    images = examples.images[:12]
+    whole = attacks.carlini_wagner_l2(classifier, images, binary_search_steps=4)
+    singles = attacks.carlini_wagner_l2(classifier, images, binary_search_steps=4, batch_size=1)
+    np.testing.assert_allclose(_norm(singles - images), _norm(whole - images), rtol=0.01)
+
+
+def test_carlini_wagner_gives_back_the_clean_image_where_it_fails(examples):
+    head = keras.layers.Dense(2, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant([5.0, 0.0]))
+    constant = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), head])
+    attacked = attacks.carlini_wagner_l2(constant, examples.images[:3], binary_search_steps=2, max_iterations=5)
+    np.testing.assert_array_equal(attacked, examples.images[:3])
+
+
+@pytest.mark.parametrize("inner_steps", [1, None])
+def test_bpda_on_a_transparent_defence_is_carlini_wagner(classifier, examples, identity_defense, inner_steps):
+    images, labels = examples.images[:10], examples.labels[:10]
+    bare = attacks.carlini_wagner_l2(classifier, images, labels=labels, binary_search_steps=4)
+    model = Defended(classifier, identity_defense, steps=0 if inner_steps is None else 2)
+    through = attacks.bpda(model, images, labels=labels, inner_steps=inner_steps, seed=1)
+    fooled = model.predict(through).argmax(axis=1) != labels
+    assert fooled.all()
+    np.testing.assert_allclose(_norm(through - images), _norm(bare - images), rtol=0.02)
+
+
+def test_bpda_counts_only_what_fools_the_cold_defence(classifier, examples):
+    keras.utils.set_random_seed(4)
+    defense = DefenseGAN(models.build_generator(width=4), steps=4, restarts=2)
+    model = Defended(classifier, defense)
+    images = examples.images[:8]
+    labels = model.predict(images).argmax(axis=1)
+    attacked = attacks.bpda(model, images, max_iterations=20, inner_steps=2, seed=5)
+    changed = np.any(attacked != images, axis=(1, 2, 3))
+    under_attackers_seed = Defended(classifier, defense, seed=5)
+    cold = under_attackers_seed.predict(attacked).argmax(axis=1)
+    own = under_attackers_seed.predict(images).argmax(axis=1)
+    assert np.all(cold[changed] != own[changed])
+    assert len(labels) == 8 and attacked.min() >= 0 and attacked.max() <= 1
+
+
+def test_bpda_authors_differs_and_stays_in_range(classifier, examples, identity_defense):
+    model = Defended(classifier, identity_defense, steps=0)
+    images, labels = examples.images[:6], examples.labels[:6]
+    attacked = attacks.bpda_authors(model, images, labels=labels, max_iterations=10)
+    assert attacked.shape == images.shape and attacked.min() >= 0 and attacked.max() <= 1
+    assert not np.allclose(attacked, attacks.bpda(model, images, labels=labels, max_iterations=10, inner_steps=None))
+
+
+def test_attacks_repeat_under_a_seed(classifier, examples):
+    defense = DefenseGAN(models.build_generator(width=4), steps=3, restarts=2)
+    model, images = Defended(classifier, defense), examples.images[:4]
+    first, again = (attacks.bpda(model, images, max_iterations=5, inner_steps=2, seed=3) for _ in range(2))
+    np.testing.assert_allclose(first, again, atol=1e-5)
+
+
+def test_arguments_stay_as_they_are(classifier, examples):
+    images = examples.images[:3].copy()
+    attacks.carlini_wagner_l2(classifier, images, binary_search_steps=1, max_iterations=3)
+    attacks.fgsm(classifier, images, eps=0.3)
+    np.testing.assert_array_equal(images, examples.images[:3])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x: attacks.fgsm(m, x, eps=0.0), "eps must be a positive number"),
+        (lambda m, x: attacks.fgsm(m, x * 255, eps=0.3), r"Expected pixels in \[0.0, 1.0\]"),
+        (lambda m, x: attacks.fgsm(m, x, eps=0.3, labels=[1]), "Expected 2 integer labels"),
+        (lambda m, x: attacks.carlini_wagner_l2(m, x, labels=[1, 10]), "labels in 0..9"),
+        (lambda m, x: attacks.carlini_wagner_l2(m, x, binary_search_steps=0), "binary_search_steps must be"),
+        (lambda m, x: attacks.carlini_wagner_l2(m, x, learning_rate=-1.0), "learning_rate must be positive"),
+        (lambda m, x: attacks.reparameterization(m, x, eps=0.3), "Defended by InvGAN"),
+        (lambda m, x: attacks.bpda(m, x), "BPDA attacks a Defended classifier"),
+        (lambda m, x: attacks.pgd(m, x, eps=0.3, steps=0), "steps must be an integer of at least 1"),
+    ],
+)
+def test_bad_arguments_are_named(classifier, examples, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(classifier, examples.images[:2])

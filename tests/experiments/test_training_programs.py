@@ -1,0 +1,156 @@
+"""The training programs: errors as one line, and what a run writes."""
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import train_classifier, train_gan, train_inverter
+from invgan_tf import data, models, presets
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+_NO_NETWORK = """
+import socket, urllib3
+
+def refuse(*args, **kwargs):
+    raise OSError("the test has no network")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+urllib3.util.retry.Retry.sleep = lambda *args, **kwargs: None
+"""
+
+
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory):
+    """Three programs started wrongly, at once, where no connection can be made: (status, output) each."""
+    site, folder = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("run")
+    (site / "sitecustomize.py").write_text(_NO_NETWORK)
+    environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
+    commands = {
+        "no data": ("train_gan", "--dataset=mnist", f"--data_dir={folder / 'empty'}", "--training_steps=1"),
+        "no steps": ("train_inverter", "--training_steps=0"),
+        "no such dataset": ("train_classifier", "--dataset=nope"),
+    }
+    running = {
+        name: subprocess.Popen(
+            [sys.executable, "-m", f"experiments.{program}", *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name, (program, *arguments) in commands.items()
+    }
+    outputs = {name: process.communicate(timeout=300)[0] for name, process in running.items()}
+    made = [path.name for path in folder.rglob("*.safetensors")]
+    return {name: (running[name].returncode, output) for name, output in outputs.items()}, folder, made
+
+
+def test_missing_data_ends_in_one_clear_line(failures):
+    (status, output), folder = failures[0]["no data"], failures[1]
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert status == 1
+    assert "Traceback" not in output
+    assert len(lines) == 1
+    for part in ("mnist", str(folder / "empty"), "--data_dir", "TFDS_DATA_DIR"):
+        assert part in lines[0]
+
+
+@pytest.mark.parametrize("name, flag", [("no steps", "--training_steps=0"), ("no such dataset", "--dataset=nope")])
+def test_bad_flags_are_named(failures, name, flag):
+    status, output = failures[0][name]
+    assert status != 0
+    assert f"flag {flag}" in output
+    assert "Traceback" not in output
+
+
+def test_failed_programs_write_no_weights(failures):
+    assert failures[2] == []
+
+
+@pytest.fixture
+def narrow(monkeypatch, digits):
+    """Programs that build networks of width 4 and find 200 digits in every split."""
+    for name in ("build_generator", "build_discriminator", "build_inverter"):
+        monkeypatch.setattr(models, name, functools.partial(getattr(models, name), width=4))
+    monkeypatch.setitem(presets._BUILDERS, "generator", models.build_generator)
+    images = np.rint(255 * digits.images).astype(np.uint8)
+    monkeypatch.setattr(data, "_read", lambda *args: (images, digits.labels))
+
+
+def _run(program, folder, **values):
+    flags.FLAGS(["program"])
+    with flagsaver.flagsaver(output_dir=str(folder), seed=5, **values):
+        program.main()
+    return json.loads((folder / "card.json").read_text())
+
+
+def _assert_card(card, folder, parts, **facts):
+    assert sorted(card) == sorted(parts)
+    for part in parts:
+        assert card[part]["sha256"] == presets.checksum(folder / f"{part}.safetensors")
+        assert {name: card[part][name] for name in facts} == facts
+        assert {"command", "environment"} <= set(card[part])
+
+
+def test_gan_program_writes_weights_and_card(narrow, tmp_path):
+    card = _run(train_gan, tmp_path, dataset="fashion_mnist", training_steps=2, batch_size=4)
+    facts = {"dataset": "fashion_mnist", "steps": 2, "batch_size": 4, "seed": 5, "dtype": "float32"}
+    _assert_card(card, tmp_path, ["generator", "discriminator"], **facts)
+    assert presets.load(tmp_path, "generator").output_shape == (None, 28, 28, 1)
+
+
+def test_inverter_program_opens_no_dataset(narrow, tmp_path, monkeypatch):
+    source, target = tmp_path / "gan", tmp_path / "inverter"
+    source.mkdir()
+    weights = source / "generator.safetensors"
+    presets.save_weights(models.build_generator(), weights)
+    checksum = presets.checksum(weights)
+    presets.write_json(source / "card.json", {"generator": {"dataset": "mnist", "sha256": checksum}})
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a dataset was opened")
+
+    for name in ("load", "stream", "_read"):
+        monkeypatch.setattr(data, name, refuse)
+    card = _run(train_inverter, target, preset_dir=str(source), training_steps=2, batch_size=4)
+    facts = {"dataset": "mnist", "steps": 2, "batch_size": 4, "seed": 5, "generator_sha256": checksum}
+    _assert_card(card, target, ["inverter", "inverter_discriminator"], **facts)
+    assert presets.checksum(weights) == checksum
+
+
+def test_inverter_program_without_generator_names_the_preset(narrow, tmp_path):
+    with pytest.raises(presets.PresetError, match="No preset"):
+        _run(train_inverter, tmp_path, preset_dir=str(tmp_path / "nothing"), training_steps=1)
+
+
+def test_classifier_program_measures_the_stored_weights(narrow, tmp_path, digits):
+    card = _run(train_classifier, tmp_path, classifier="E", training_steps=30, batch_size=50)
+    model = presets.load(tmp_path, "classifier_e")
+    share = float(np.mean(np.argmax(model(digits.images), axis=1) == digits.labels))
+    assert share > 0.5
+    facts = {"steps": 30, "batch_size": 50, "validation_accuracy": share, "validation_n": 200}
+    _assert_card(card, tmp_path, ["classifier_e"], **facts)
+
+
+def test_classifier_program_counts_its_steps_in_epochs(narrow, tmp_path, monkeypatch):
+    monkeypatch.setitem(data.DATASETS["mnist"].sizes, "train", 205)
+    card = _run(train_classifier, tmp_path, classifier="E", epochs=3, batch_size=50)
+    assert card["classifier_e"]["steps"] == 3 * 4
+
+
+def test_same_command_goes_on_where_the_run_ended(narrow, tmp_path):
+    checksums = []
+    for steps in (2, 2, 3):
+        card = _run(train_classifier, tmp_path, classifier="E", training_steps=steps, batch_size=4)
+        checksums.append(card["classifier_e"]["sha256"])
+    assert checksums[0] == checksums[1] != checksums[2]
