@@ -69,7 +69,8 @@ _BPDA = ("bpda", "bpda_authors")
 _SHARED = ("fgsm", "cw", "rp")  # made once, from the bare classifier or its inverter, for every row
 _BLOCK = 50  # images computed and kept at a time
 _BPDA_BLOCK = 25
-_BPDA_ITERATIONS = 400  # 4 rounds of 100
+_CW = {"binary_search_steps": 6, "max_iterations": 100, "learning_rate": 0.2, "initial_const": 10.0}
+_BPDA_CW = _CW | {"binary_search_steps": 4}
 
 
 def _known(names):
@@ -134,10 +135,11 @@ class WhiteBox:
             return 500.0 if attack == "cw" else 1.0
         if defense != "none":
             projection += self.defenses[defense].steps * self.defenses[defense].restarts
+        rounds = _BPDA_CW["binary_search_steps"] * _BPDA_CW["max_iterations"]
         if attack == "bpda":
-            return 4 * projection + _BPDA_ITERATIONS * (FLAGS.bpda_steps or projection)
+            return 4 * projection + rounds * (FLAGS.bpda_steps or projection)
         if attack == "bpda_authors":
-            return projection + _BPDA_ITERATIONS * (FLAGS.bpda_authors_steps or projection)
+            return projection + rounds * (FLAGS.bpda_authors_steps or projection)
         return projection
 
     def outcome(self, attack: str, defense: str, block: np.ndarray) -> Outcome:
@@ -161,13 +163,14 @@ class WhiteBox:
         if attack == "clean":
             return clean, 0.0
         function, model, arguments = self._attack(attack, defense)
-        if attack != "fgsm" and attack != "cw":  # RP and BPDA move away from the truth, which is no weaker
+        if attack not in ("fgsm", "cw"):  # RP and BPDA move away from the truth, which is no weaker
             arguments["labels"] = labels
         if attack in _BPDA:
             arguments |= {"indices": block, "seed": self.attack_seed}
         key = {
             "attack": attack,
-            "model": self._model_key(model),
+            "classifier": cells.fingerprint(self.classifier),
+            "defense": self._defense_key(model),
             "arguments": {name: np.asarray(value).tolist() for name, value in arguments.items()},
             "images": cells.fingerprint(clean),
         }
@@ -178,12 +181,13 @@ class WhiteBox:
         """Returns an attack's function, the model it attacks, and its arguments."""
         arguments = {"value_range": self.dataset.value_range}
         if attack == "cw":
-            return attacks.carlini_wagner_l2, self.classifier, arguments
+            return attacks.carlini_wagner_l2, self.classifier, arguments | _CW
         if attack == "bpda":
-            return attacks.bpda, self._defended(defense), arguments | {"inner_steps": FLAGS.bpda_steps or None}
+            warm = {"inner_steps": FLAGS.bpda_steps or None}
+            return attacks.bpda, self._defended(defense), arguments | _BPDA_CW | warm
         if attack == "bpda_authors":
             cut = (FLAGS.bpda_authors_steps, 1) if FLAGS.bpda_authors_steps else ()
-            return attacks.bpda_authors, self._defended(defense, *cut), arguments
+            return attacks.bpda_authors, self._defended(defense, *cut), arguments | _BPDA_CW
         arguments["eps"] = self.dataset.attack_epsilon
         if attack == "fgsm":
             return attacks.fgsm, self.classifier, arguments
@@ -192,7 +196,7 @@ class WhiteBox:
     def _projected(self, defense, attacked, block):
         model = self._defended(defense)
         key = {
-            "defense": self._model_key(model),
+            "defense": self._defense_key(model),
             "seed": self.seed,
             "images": cells.fingerprint(attacked),
             "indices": block.tolist(),
@@ -211,13 +215,12 @@ class WhiteBox:
         return defenses.Defended(self.classifier, self.defenses[defense], steps=steps, restarts=restarts)
 
     @functools.cache  # noqa: B019 - one WhiteBox a program
-    def _model_key(self, model):
-        """Returns all that makes a model: the weights of its networks, and how its defence descends."""
+    def _defense_key(self, model):
+        """Returns all that makes a defence: its networks' weights and how it descends; None for a bare classifier."""
         if model is self.classifier:
-            return {"classifier": cells.fingerprint(model)}
+            return None
         defense = model.defense
         return {
-            "classifier": cells.fingerprint(model.classifier),
             "defense": type(defense).__name__,
             "networks": {part: cells.fingerprint(getattr(defense, part)) for part in defense.parts},
             "optimizer": repr(defense.optimizer),

@@ -8,6 +8,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -62,6 +63,9 @@ def _start(arguments, setup):
     global _state
     import tensorflow as tf
 
+    # A worker whose parent was killed has nobody to work for.
+    watch = threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True)
+    watch.start()
     FLAGS(arguments, known_only=True)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

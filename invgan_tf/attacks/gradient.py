@@ -20,6 +20,14 @@ def _checked(model, images, labels, eps, value_range):
     )
 
 
+def _cross_entropy(labels, logits):
+    """Cross-entropy in float64.
+
+    Where a probability rounds to 1 in float32, the gradient loses the part of the attacked label.
+    """
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float64))
+
+
 def fgsm(
     model: keras.Model,
     images,
@@ -47,7 +55,7 @@ def fgsm(
     """
     images, labels = _checked(model, images, labels, eps, value_range)
     low, high = value_range
-    return fast_gradient_method(model, tf.constant(images), eps, np.inf, clip_min=low, clip_max=high, y=labels).numpy()
+    return fast_gradient_method(model, tf.constant(images), eps, np.inf, _cross_entropy, low, high, labels).numpy()
 
 
 def pgd(
@@ -65,7 +73,7 @@ def pgd(
 
     Args:
         steps: number of gradient steps.
-        step_size: length of a step; 2.5 * eps / steps by default.
+        step_size: length of a step, at most eps; 2.5 * eps / steps by default.
         model, images, eps, labels, value_range, seed: as for `fgsm`.
 
     Returns:
@@ -73,14 +81,17 @@ def pgd(
     """
     images, labels = _checked(model, images, labels, eps, value_range)
     steps = validation.check_count("steps", steps, 1)
+    if step_size is not None and not 0 < step_size <= eps:
+        raise ValueError(f"step_size must lie between 0 and eps = {eps:g}, got {step_size!r}.")
     low, high = value_range
     return projected_gradient_descent(
         model,
         tf.constant(images),
         eps,
-        2.5 * eps / steps if step_size is None else step_size,
+        min(2.5 * eps / steps, eps) if step_size is None else step_size,
         steps,
         np.inf,
+        _cross_entropy,
         clip_min=low,
         clip_max=high,
         y=labels,

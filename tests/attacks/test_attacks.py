@@ -44,7 +44,7 @@ def test_fgsm_is_a_signed_step(classifier, examples):
     x = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, classifier(x)))
+        loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(classifier(x), tf.float64)))
     expected = np.clip(images + 0.3 * np.sign(tape.gradient(loss, x)), 0, 1)
     np.testing.assert_allclose(attacks.fgsm(classifier, images, eps=0.3, labels=labels), expected, atol=1e-6)
 
@@ -55,6 +55,17 @@ def test_fgsm_moves_away_from_the_models_own_label_by_default(classifier, exampl
     np.testing.assert_array_equal(
         attacks.fgsm(classifier, images, eps=0.1), attacks.fgsm(classifier, images, eps=0.1, labels=own)
     )
+
+
+def test_fgsm_sees_the_label_of_a_saturated_model():
+    """Of three logits only the label's depends on the image: in float32 its gradient would be exactly zero."""
+    head = keras.layers.Dense(3, use_bias=True)
+    model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), head])
+    kernel = np.zeros((4, 3), np.float32)
+    kernel[:, 0] = 10.0
+    head.set_weights([kernel, np.array([10.0, 0.0, 0.0], np.float32)])
+    images = np.full((1, 2, 2, 1), 0.5, np.float32)
+    np.testing.assert_allclose(attacks.fgsm(model, images, eps=0.2), images - 0.2, atol=1e-6)
 
 
 def test_rp_gradient_is_that_of_the_whole_chain():
@@ -208,6 +219,7 @@ def test_arguments_stay_as_they_are(classifier, examples):
         (lambda m, x: attacks.carlini_wagner_l2(m, x, learning_rate=-1.0), "learning_rate must be positive"),
         (lambda m, x: attacks.reparameterization(m, x, eps=0.3), "Defended by InvGAN"),
         (lambda m, x: attacks.bpda(m, x), "BPDA attacks a Defended classifier"),
+        (lambda m, x: attacks.pgd(m, x, eps=0.3, step_size=0.4), "step_size must lie between"),
         (lambda m, x: attacks.pgd(m, x, eps=0.3, steps=0), "steps must be an integer of at least 1"),
     ],
 )

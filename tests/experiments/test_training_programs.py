@@ -14,6 +14,7 @@ from absl.testing import flagsaver
 
 from experiments import train_classifier, train_gan, train_inverter
 from invgan_tf import data, models, presets
+from invgan_tf.evaluation import accuracy
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -133,11 +134,19 @@ def test_inverter_program_without_generator_names_the_preset(narrow, tmp_path):
         _run(train_inverter, tmp_path, preset_dir=str(tmp_path / "nothing"), training_steps=1)
 
 
-def test_classifier_program_measures_the_stored_weights(narrow, tmp_path, digits):
+def test_classifier_program_measures_the_stored_weights(narrow, tmp_path, digits, monkeypatch):
+    measured_as_stored = []
+
+    def predict(model, images):
+        measured_as_stored.append(all(np.array_equal(w, w.astype(np.float16)) for w in model.get_weights()))
+        return np.argmax(model(images), axis=1)
+
+    monkeypatch.setattr(accuracy, "predict", predict)
     card = _run(train_classifier, tmp_path, classifier="E", training_steps=30, batch_size=50)
     model = presets.load(tmp_path, "classifier_e")
     share = float(np.mean(np.argmax(model(digits.images), axis=1) == digits.labels))
     assert share > 0.5
+    assert measured_as_stored[-1]
     facts = {"steps": 30, "batch_size": 50, "validation_accuracy": share, "validation_n": 200}
     _assert_card(card, tmp_path, ["classifier_e"], **facts)
 
