@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 import invgan_tf
+from invgan_tf import presets
 
 
 class CellStore:
@@ -35,13 +36,15 @@ class CellStore:
 
         Args:
             kind: "attack", "projection" or "prediction"; part of the file's name and of the key.
-            key: all that determines the result, as JSON can write it; the library's version is added.
+            key: all that determines the result, as JSON can write it; kind and the library's version are added.
             compute: makes the arrays.
 
         Returns:
             The arrays, and the seconds it once took to make them.
         """
-        text = json.dumps({**key, "kind": kind, "version": invgan_tf.__version__}, sort_keys=True)
+        if {"kind", "version"} & set(key):
+            raise ValueError("A key may not hold 'kind' or 'version': they are added.")
+        text = json.dumps({"kind": kind, "version": invgan_tf.__version__, **key}, sort_keys=True)
         path = self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
         stored = _read(path, text)
         if stored is None:
@@ -66,9 +69,9 @@ def _read(path: pathlib.Path, text: str) -> dict[str, np.ndarray] | None:
 
 
 def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    temporary = path.with_suffix(".tmp")
+    temporary = presets.temporary_name(path)
     with open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags, logging
 
-from invgan_tf import data, presets
+from invgan_tf import data, models, presets
 
 AUTHORS_SEED = 11241990
 
@@ -48,7 +48,7 @@ def run(main: Callable[[], None]) -> None:
             tf.config.experimental.enable_op_determinism()
         try:
             main()
-        except (data.DataUnavailableError, presets.PresetError) as error:
+        except (data.DataUnavailableError, presets.PresetError, models.ImageShapeError, FloatingPointError) as error:
             sys.exit(f"error: {error}")
 
     app.run(start)

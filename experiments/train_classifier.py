@@ -26,6 +26,10 @@ def main() -> None:
     model = models.build_classifier(
         FLAGS.classifier, dataset.image_shape, num_classes=dataset.num_classes, dtype=FLAGS.dtype
     )
+    if batch_size > dataset.sizes["train"]:
+        raise presets.PresetError(
+            f"--batch_size={batch_size} is more than the {dataset.sizes['train']} training images."
+        )
     epoch_steps = dataset.sizes["train"] // batch_size
     steps = FLAGS.training_steps or FLAGS.epochs * epoch_steps
     trainer = classifier.ClassifierTrainer(model, seed=FLAGS.seed, validation=validation)
@@ -35,6 +39,7 @@ def main() -> None:
             FLAGS.dataset, "train", batch_size=batch_size, seed=FLAGS.seed, data_dir=FLAGS.data_dir, start=start
         )
 
+    training_flags.claim(folder, batch_size=batch_size, classifier=FLAGS.classifier)
     progress = loop.train(
         trainer,
         steps=steps,

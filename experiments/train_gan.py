@@ -31,6 +31,7 @@ def main() -> None:
             FLAGS.dataset, "train", batch_size=batch_size, seed=FLAGS.seed, data_dir=FLAGS.data_dir, start=start
         )
 
+    training_flags.claim(folder, batch_size=batch_size)
     progress = loop.train(
         trainer,
         steps=steps,

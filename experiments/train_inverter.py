@@ -19,6 +19,10 @@ def main() -> None:
     steps = FLAGS.training_steps or _DEFAULT_STEPS
     folder = common_flags.output_dir("train_inverter")
     source = presets.find(FLAGS.preset_dir or FLAGS.dataset)
+    made_for = presets.read_card(source).get("generator", {}).get("dataset")
+    if made_for != FLAGS.dataset:
+        raise presets.PresetError(f"The generator in {source} was trained on {made_for}, not on {FLAGS.dataset}.")
+    generator_sha256 = presets.checksum(source / "generator.safetensors")
     trainer = inverter.InverterTrainer(
         presets.load(source, "generator", dtype=FLAGS.dtype),
         models.build_inverter(dataset.image_shape, dtype=FLAGS.dtype),
@@ -27,6 +31,7 @@ def main() -> None:
         seed=FLAGS.seed,
         value_range=dataset.value_range,
     )
+    training_flags.claim(folder, batch_size=batch_size, generator_sha256=generator_sha256)
     progress = loop.train(
         trainer,
         steps=steps,
@@ -40,7 +45,7 @@ def main() -> None:
         trainer.models,
         steps=steps,
         batch_size=batch_size,
-        generator_sha256=presets.checksum(source / "generator.safetensors"),
+        generator_sha256=generator_sha256,
     )
 
 

@@ -1,5 +1,6 @@
 """The flags of the training programs, and the progress bar they share."""
 
+import json
 import os
 import pathlib
 import shlex
@@ -31,6 +32,26 @@ def follow(progress: Iterable[loop.Progress], steps: int, title: str) -> None:
         bar.update(state.step - bar.n)
         bar.set_postfix({name: f"{value:.4g}" for name, value in state.metrics.items()}, refresh=False)
     bar.close()
+
+
+def claim(folder: str, **facts) -> None:
+    """Writes what a run trains to its folder's settings.json; refuses a folder that holds another run.
+
+    Raises:
+        PresetError: if an earlier run in the folder had other settings: its checkpoints are not this run's.
+    """
+    path = pathlib.Path(folder) / "settings.json"
+    wanted = {"seed": FLAGS.seed, "dataset": FLAGS.dataset, "dtype": FLAGS.dtype, **facts}
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        other = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+        if other:
+            raise presets.PresetError(
+                f"{folder} holds a run with {other[0]} = {found.get(other[0])}, this one has "
+                f"{wanted.get(other[0])}; choose another --output_dir."
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    presets.write_json(path, wanted)
 
 
 def write_card(folder: str, models: Iterable[str], **facts) -> None:

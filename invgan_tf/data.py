@@ -210,6 +210,9 @@ def _prepared_builder(name, data_dir):
     try:
         builder = tfds.builder(name, data_dir=str(folder))
         if not builder.is_prepared():
+            from tensorflow_datasets.core.download import downloader
+
+            downloader.MAX_RETRIES = 3  # its ten tries, each twice as late as the one before, take minutes
             builder.download_and_prepare()
         return builder
     except Exception as error:  # TFDS raises its own, the network's and the file system's errors alike

@@ -20,7 +20,8 @@ class Classifier(keras.Model):
 
     def build(self, input_shape):
         """Builds the head for the features of images of `input_shape`."""
-        self.head.build(self.feature_extractor.compute_output_shape(input_shape))
+        if not self.head.built:
+            self.head.build(self.feature_extractor.compute_output_shape(input_shape))
 
     def compute_output_shape(self, input_shape):
         """Returns `(n, classes)`."""

@@ -13,9 +13,13 @@ LATENT_DIM = 128
 _BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 
 
+class ImageShapeError(ValueError):
+    """No network of the family is defined for images of this shape."""
+
+
 def _check_image_shape(image_shape: tuple[int, int, int]) -> None:
     if tuple(image_shape)[:2] != (28, 28):
-        raise ValueError(f"DCGAN networks are defined for 28x28 images, got image_shape={tuple(image_shape)}.")
+        raise ImageShapeError(f"DCGAN networks are defined for 28x28 images, got image_shape={tuple(image_shape)}.")
 
 
 def build_generator(

@@ -35,7 +35,8 @@ class SpectralNormalization(keras.layers.Wrapper):
                 f"SpectralNormalization got {layer.name!r} with a bias or an activation; build it "
                 "with use_bias=False and activation=None (the wrapper adds the bias)."
             )
-        super().__init__(layer, dtype=layer.dtype_policy, **kwargs)
+        kwargs.setdefault("dtype", layer.dtype_policy)
+        super().__init__(layer, **kwargs)
 
     def build(self, input_shape):
         super().build(input_shape)

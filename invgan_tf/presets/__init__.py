@@ -6,6 +6,7 @@ import importlib.resources
 import json
 import os
 import pathlib
+import uuid
 
 import keras
 import numpy as np
@@ -35,10 +36,15 @@ def checksum(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def temporary_name(path: pathlib.Path) -> pathlib.Path:
+    """Returns a name beside `path` that nobody else writes to."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes text to a temporary name, syncs and renames: the file is whole or the old one."""
     path = pathlib.Path(path)
-    temporary = path.with_suffix(".tmp")
+    temporary = temporary_name(path)
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -69,8 +75,9 @@ def save_weights(model: keras.Model, path: str | os.PathLike, dtype: str = "floa
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise PresetError(f"{model.name}'s weight {name} is not finite as {dtype}; nothing was written.")
-    temporary = path.with_suffix(".tmp")
+    temporary = temporary_name(path)
     safetensors.numpy.save_file(arrays, temporary)
+    os.chmod(temporary, 0o644)  # safetensors writes for its owner alone
     os.replace(temporary, path)
 
 

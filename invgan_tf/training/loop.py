@@ -83,7 +83,7 @@ def train(
         `Progress` after resuming and after every chunk.
 
     Raises:
-        FloatingPointError: if a metric is not finite; nothing is saved after it.
+        FloatingPointError: if a metric or a weight is not finite; the last good checkpoint stays.
     """
     folder = pathlib.Path(output_dir)
     counter = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -118,6 +118,7 @@ def train(
         step = stop
         counter.assign(step)
         if step % checkpoint_every == 0 or step == steps:
+            _check_weights(trainer, step)
             manager.save(checkpoint_number=step)
             writer.flush()
         if snapshot_every and step % snapshot_every == 0:
@@ -139,6 +140,13 @@ def _compile_chunk(trainer, iterator):
         return {name: total / count for name, total in totals.items()}
 
     return run_chunk
+
+
+def _check_weights(trainer, step: int) -> None:
+    for name, model in trainer.models.items():
+        for weight in model.weights:
+            if not np.isfinite(weight.numpy()).all():
+                raise FloatingPointError(f"{name}'s {weight.path} is not finite at step {step}; training stopped.")
 
 
 def _export(trainer, folder: pathlib.Path) -> None:

@@ -154,6 +154,20 @@ def test_failed_write_keeps_the_other_cells(store, compute, monkeypatch):
     assert compute.calls == 2
 
 
+def test_writers_of_one_cell_do_not_disturb_each_other(store, compute, monkeypatch):
+    sync = cells.os.fsync
+
+    def meet_another_writer(descriptor):
+        monkeypatch.setattr(cells.os, "fsync", sync)
+        cells.CellStore(store.folder).get("attack", KEY, compute)
+        sync(descriptor)
+
+    monkeypatch.setattr(cells.os, "fsync", meet_another_writer)
+    store.get("attack", KEY, compute)
+    store.get("attack", KEY, compute)
+    assert compute.calls == 2
+
+
 def test_key_that_json_cannot_write_is_refused(store, compute):
     with pytest.raises(TypeError):
         store.get("attack", {"model": object()}, compute)

@@ -124,7 +124,6 @@ def test_u_is_not_trained(case):
     assert {weight.path for weight in wrapper.trainable_weights} == {wrapper.layer.kernel.path, wrapper.bias.path}
 
 
-@pytest.mark.xfail(raises=TypeError, strict=True, reason="the saved dtype meets the wrapped layer's in __init__")
 def test_config_rebuilds_the_wrapper(case):
     wrapper, inputs = case
     copy = SpectralNormalization.from_config(wrapper.get_config())

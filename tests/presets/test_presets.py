@@ -67,6 +67,14 @@ def test_load_builds_the_part_with_its_weights(saved, digits):
     assert not np.array_equal(logits, loaded(digits.images[:4]))
 
 
+def test_load_classifier_names_its_part(saved, digits):
+    folder, model = saved
+    loaded = presets.load_classifier(folder, "E")
+    np.testing.assert_allclose(loaded.features(digits.images[:4]), model.features(digits.images[:4]), atol=0.01)
+    with pytest.raises(presets.PresetError, match=r"no part 'classifier_a'"):
+        presets.load_classifier(folder)
+
+
 def test_other_checksum_is_refused(saved):
     folder, _ = saved
     presets.save_weights(models.build_classifier("E"), folder / f"{PART}.safetensors")

@@ -17,29 +17,29 @@ from invgan_tf.training import classifier, gan, inverter, loop
 STEPS, CHUNK, CHECKPOINT_EVERY, STOPPED_AT = 7, 2, 4, 6
 
 
-def _gan():
+def _gan(seed):
+    keras.utils.set_random_seed(seed)
     return gan.GANTrainer(models.build_generator(width=4), models.build_discriminator(width=4), batch_size=6, seed=3)
 
 
-def _inverter():
+def _inverter(seed):
     keras.utils.set_random_seed(0)
     generator = models.build_generator(width=4)
-    keras.utils.set_random_seed(_inverter.seed)
+    keras.utils.set_random_seed(seed)
     networks = models.build_inverter(width=4), models.build_discriminator(width=4)
     return inverter.InverterTrainer(generator, *networks, batch_size=6, seed=3)
 
 
-def _classifier():
+def _classifier(seed):
+    keras.utils.set_random_seed(seed)
     return classifier.ClassifierTrainer(models.build_classifier("D"), seed=3)
 
 
-def _run(build, folder, init_seed, with_data, until=None):
-    keras.utils.set_random_seed(init_seed)
-    _inverter.seed = init_seed
-    trainer = build()
-    batches = None
-    if with_data:
-        batches = lambda start: data.stream("mnist", "train", batch_size=6, seed=3, start=start)  # noqa: E731
+def _batches(start):
+    return data.stream("mnist", "train", batch_size=6, seed=3, start=start)
+
+
+def _run(trainer, folder, batches, until=None):
     progress = loop.train(
         trainer, steps=STEPS, output_dir=folder, batches=batches, chunk=CHUNK, checkpoint_every=CHECKPOINT_EVERY
     )
@@ -71,11 +71,11 @@ def main(folder):
     images = np.rint(255 * examples.images).astype(np.uint8)
     data._read = lambda *args: (images, examples.labels)
     report = {}
-    for build, with_data in ((_gan, True), (_inverter, False), (_classifier, True)):
+    for build, batches in ((_gan, _batches), (_inverter, None), (_classifier, _batches)):
         name = build.__name__.strip("_")
-        steps, whole = _run(build, f"{folder}/{name}/whole", 1, with_data)
-        before, stopped = _run(build, f"{folder}/{name}/cut", 1, with_data, until=STOPPED_AT)
-        after, resumed = _run(build, f"{folder}/{name}/cut", 2, with_data)
+        steps, whole = _run(build(1), f"{folder}/{name}/whole", batches)
+        before, stopped = _run(build(1), f"{folder}/{name}/cut", batches, until=STOPPED_AT)
+        after, resumed = _run(build(2), f"{folder}/{name}/cut", batches)  # other initial weights, to be replaced
         report[name] = {
             "steps": [steps, before, after],
             "variables": len(whole),

@@ -167,6 +167,24 @@ def test_metric_that_is_not_finite_is_named_and_nothing_is_saved_after_it(tmp_pa
     assert [state.step for state in _train(mended, tmp_path)] == [8, 10, 11]
 
 
+class _Exploding(_Counting):
+    """Step 7 spoils the weights; the metrics show it from step 8 on."""
+
+    def train_step(self, step, batch):
+        values = super().train_step(step, batch)
+        (weight,) = self.models["counter"].weights
+        weight.assign(tf.where(step == 7, np.nan, weight.value))
+        return {"value": values["value"] + tf.where(step > 7, tf.reduce_sum(weight.value), 0.0)}
+
+
+def test_weights_that_are_not_finite_are_not_what_a_run_goes_on_from(tmp_path):
+    with pytest.raises(FloatingPointError):
+        _train(_Exploding(), tmp_path)
+    resumed = _Counting()
+    _train(resumed, tmp_path, steps=9)
+    assert resumed.count == 9
+
+
 def test_checkpoint_of_another_network_is_refused(tmp_path):
     _train(_Counting(), tmp_path)
     other = _Counting()
