@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from experiments import common_flags, training_flags
+from experiments import common_flags, report, training_flags
 from invgan_tf import data, models, presets
 from invgan_tf.evaluation import accuracy
 from invgan_tf.training import classifier, loop
@@ -39,6 +39,7 @@ def main() -> None:
             FLAGS.dataset, "train", batch_size=batch_size, seed=FLAGS.seed, data_dir=FLAGS.data_dir, start=start
         )
 
+    environment = report.environment()  # of the code that trains, whatever is committed meanwhile
     training_flags.claim(folder, batch_size=batch_size, classifier=FLAGS.classifier)
     progress = loop.train(
         trainer,
@@ -54,6 +55,7 @@ def main() -> None:
     training_flags.write_card(
         folder,
         trainer.models,
+        environment=environment,
         steps=steps,
         batch_size=batch_size,
         validation_accuracy=measured.value,

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from experiments import common_flags, training_flags
+from experiments import common_flags, report, training_flags
 from invgan_tf import data, models
 from invgan_tf.training import gan, loop
 
@@ -31,6 +31,7 @@ def main() -> None:
             FLAGS.dataset, "train", batch_size=batch_size, seed=FLAGS.seed, data_dir=FLAGS.data_dir, start=start
         )
 
+    environment = report.environment()  # of the code that trains, whatever is committed meanwhile
     training_flags.claim(folder, batch_size=batch_size)
     progress = loop.train(
         trainer,
@@ -41,7 +42,7 @@ def main() -> None:
         snapshot_every=FLAGS.snapshot_every,
     )
     training_flags.follow(progress, steps, f"GAN {FLAGS.dataset}")
-    training_flags.write_card(folder, trainer.models, steps=steps, batch_size=batch_size)
+    training_flags.write_card(folder, trainer.models, environment=environment, steps=steps, batch_size=batch_size)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from experiments import common_flags, training_flags
+from experiments import common_flags, report, training_flags
 from invgan_tf import data, models, presets
 from invgan_tf.training import inverter, loop
 
@@ -31,6 +31,7 @@ def main() -> None:
         seed=FLAGS.seed,
         value_range=dataset.value_range,
     )
+    environment = report.environment()  # of the code that trains, whatever is committed meanwhile
     training_flags.claim(folder, batch_size=batch_size, generator_sha256=generator_sha256)
     progress = loop.train(
         trainer,
@@ -43,6 +44,7 @@ def main() -> None:
     training_flags.write_card(
         folder,
         trainer.models,
+        environment=environment,
         steps=steps,
         batch_size=batch_size,
         generator_sha256=generator_sha256,

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 import tqdm
 from absl import flags
 
-from experiments import report
 from invgan_tf import presets
 from invgan_tf.training import loop
 
@@ -61,7 +60,6 @@ def write_card(folder: str, models: Iterable[str], **facts) -> None:
         "seed": FLAGS.seed,
         "dataset": FLAGS.dataset,
         "dtype": FLAGS.dtype,
-        "environment": report.environment(),
         **facts,
     }
     card = {}
