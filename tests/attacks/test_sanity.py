@@ -31,12 +31,19 @@ def _survives(model, attacked, labels):
     return float(np.mean(accuracy.predict(model, attacked) == labels))
 
 
-def test_accuracy_falls_with_eps_to_chance(model, examples):
+def test_accuracy_under_pgd_falls_with_eps_to_chance(model, examples):
     images, labels = examples.images, examples.labels
-    for attack in (attacks.fgsm, lambda *a, **k: attacks.pgd(*a, steps=20, **k)):
-        curve = [_survives(model, attack(model, images, eps=eps, labels=labels), labels) for eps in EPSILONS]
-        assert all(later <= earlier + SLACK for earlier, later in itertools.pairwise(curve))
-        assert curve[-1] <= 0.15
+    curve = [_survives(model, attacks.pgd(model, images, eps=eps, steps=20, labels=labels), labels) for eps in EPSILONS]
+    assert all(later <= earlier + SLACK for earlier, later in itertools.pairwise(curve))
+    assert curve[-1] <= 0.15
+
+
+def test_accuracy_under_fgsm_reaches_chance_within_eps_one(model, examples):
+    """One step of length 1 overshoots (bare A: 0.17 of 100 images, 0.04 at 0.5); a shorter one is in the ball too."""
+    images, labels = examples.images, examples.labels
+    curve = [_survives(model, attacks.fgsm(model, images, eps=eps, labels=labels), labels) for eps in EPSILONS]
+    assert curve[0] == max(curve)
+    assert min(curve) <= 0.1
 
 
 def test_pgd_is_never_weaker_than_fgsm_and_noise_is_weaker_than_both(model, examples):
