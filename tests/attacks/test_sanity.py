@@ -31,19 +31,20 @@ def _survives(model, attacked, labels):
     return float(np.mean(accuracy.predict(model, attacked) == labels))
 
 
-def test_accuracy_under_pgd_falls_with_eps_to_chance(model, examples):
+def _pgd(*arguments, **options):
+    return attacks.pgd(*arguments, steps=20, **options)
+
+
+@pytest.mark.parametrize("attack", [attacks.fgsm, _pgd], ids=["fgsm", "pgd"])
+def test_accuracy_falls_with_eps_to_chance(request, model, examples, attack):
+    if request.node.callspec.params == {"model": "bare", "attack": attacks.fgsm}:
+        # Measured on 2,000 test images: 0.068 at eps 0.3, 0.025 at 0.5, 0.177 [0.160, 0.194] at 1.
+        reason = "one step of length 1 overshoots: FGSM's curve on bare A turns up and ends above chance"
+        request.applymarker(pytest.mark.xfail(raises=AssertionError, strict=True, reason=reason))
     images, labels = examples.images, examples.labels
-    curve = [_survives(model, attacks.pgd(model, images, eps=eps, steps=20, labels=labels), labels) for eps in EPSILONS]
+    curve = [_survives(model, attack(model, images, eps=eps, labels=labels), labels) for eps in EPSILONS]
     assert all(later <= earlier + SLACK for earlier, later in itertools.pairwise(curve))
     assert curve[-1] <= 0.15
-
-
-def test_accuracy_under_fgsm_reaches_chance_within_eps_one(model, examples):
-    """One step of length 1 overshoots (bare A: 0.17 of 100 images, 0.04 at 0.5); a shorter one is in the ball too."""
-    images, labels = examples.images, examples.labels
-    curve = [_survives(model, attacks.fgsm(model, images, eps=eps, labels=labels), labels) for eps in EPSILONS]
-    assert curve[0] == max(curve)
-    assert min(curve) <= 0.1
 
 
 def test_pgd_is_never_weaker_than_fgsm_and_noise_is_weaker_than_both(model, examples):
