@@ -2,10 +2,10 @@
 
 from absl import flags
 
-from experiments import common_flags, report, training_flags
+from experiments import common_flags, training_flags
 from invgan_tf import data, models, presets
 from invgan_tf.evaluation import accuracy
-from invgan_tf.training import classifier, loop
+from invgan_tf.training import classifier
 
 flags.DEFINE_enum(
     "classifier", "A", models.ARCHITECTURES, "Architecture: A defends, F is Table 4's oracle, E its substitute."
@@ -33,23 +33,15 @@ def main() -> None:
     epoch_steps = dataset.sizes["train"] // batch_size
     steps = FLAGS.training_steps or FLAGS.epochs * epoch_steps
     trainer = classifier.ClassifierTrainer(model, seed=FLAGS.seed, validation=validation)
-
-    def batches(start):
-        return data.stream(
-            FLAGS.dataset, "train", batch_size=batch_size, seed=FLAGS.seed, data_dir=FLAGS.data_dir, start=start
-        )
-
-    environment = report.environment()  # of the code that trains, whatever is committed meanwhile
-    training_flags.claim(folder, batch_size=batch_size, classifier=FLAGS.classifier)
-    progress = loop.train(
+    environment = training_flags.train(
         trainer,
+        folder,
+        f"Classifier {FLAGS.classifier} {FLAGS.dataset}",
         steps=steps,
-        output_dir=folder,
-        batches=batches,
-        checkpoint_every=FLAGS.checkpoint_every,
-        snapshot_every=FLAGS.snapshot_every,
+        batch_size=batch_size,
+        images=True,
+        classifier=FLAGS.classifier,
     )
-    training_flags.follow(progress, steps, f"Classifier {FLAGS.classifier} {FLAGS.dataset}")
     presets.load_weights(model, f"{folder}/{model.name}.safetensors")  # measure what is stored
     measured = accuracy.Proportion.of(accuracy.predict(model, validation.images) == validation.labels)
     training_flags.write_card(

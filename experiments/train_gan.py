@@ -2,9 +2,9 @@
 
 from absl import flags
 
-from experiments import common_flags, report, training_flags
+from experiments import common_flags, training_flags
 from invgan_tf import data, models
-from invgan_tf.training import gan, loop
+from invgan_tf.training import gan
 
 FLAGS = flags.FLAGS
 
@@ -25,23 +25,9 @@ def main() -> None:
         seed=FLAGS.seed,
         value_range=dataset.value_range,
     )
-
-    def batches(start):
-        return data.stream(
-            FLAGS.dataset, "train", batch_size=batch_size, seed=FLAGS.seed, data_dir=FLAGS.data_dir, start=start
-        )
-
-    environment = report.environment()  # of the code that trains, whatever is committed meanwhile
-    training_flags.claim(folder, batch_size=batch_size)
-    progress = loop.train(
-        trainer,
-        steps=steps,
-        output_dir=folder,
-        batches=batches,
-        checkpoint_every=FLAGS.checkpoint_every,
-        snapshot_every=FLAGS.snapshot_every,
+    environment = training_flags.train(
+        trainer, folder, f"GAN {FLAGS.dataset}", steps=steps, batch_size=batch_size, images=True
     )
-    training_flags.follow(progress, steps, f"GAN {FLAGS.dataset}")
     training_flags.write_card(folder, trainer.models, environment=environment, steps=steps, batch_size=batch_size)
 
 

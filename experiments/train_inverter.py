@@ -2,9 +2,9 @@
 
 from absl import flags
 
-from experiments import common_flags, report, training_flags
+from experiments import common_flags, training_flags
 from invgan_tf import data, models, presets
-from invgan_tf.training import inverter, loop
+from invgan_tf.training import inverter
 
 FLAGS = flags.FLAGS
 
@@ -31,16 +31,15 @@ def main() -> None:
         seed=FLAGS.seed,
         value_range=dataset.value_range,
     )
-    environment = report.environment()  # of the code that trains, whatever is committed meanwhile
-    training_flags.claim(folder, batch_size=batch_size, generator_sha256=generator_sha256)
-    progress = loop.train(
+    environment = training_flags.train(
         trainer,
+        folder,
+        f"Inverter {FLAGS.dataset}",
         steps=steps,
-        output_dir=folder,
-        checkpoint_every=FLAGS.checkpoint_every,
-        snapshot_every=FLAGS.snapshot_every,
+        batch_size=batch_size,
+        images=False,
+        generator_sha256=generator_sha256,
     )
-    training_flags.follow(progress, steps, f"Inverter {FLAGS.dataset}")
     training_flags.write_card(
         folder,
         trainer.models,

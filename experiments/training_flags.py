@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import tqdm
 from absl import flags
 
-from invgan_tf import presets
+from experiments import report
+from invgan_tf import data, presets
 from invgan_tf.training import loop
 
 flags.DEFINE_integer("training_steps", None, "Optimiser steps to train for. Default: the program's own.", lower_bound=1)
@@ -22,8 +23,42 @@ flags.DEFINE_enum("dtype", "float32", ["float32", "mixed_bfloat16"], "Keras dtyp
 FLAGS = flags.FLAGS
 
 
-def follow(progress: Iterable[loop.Progress], steps: int, title: str) -> None:
-    """Runs a training to its end behind a progress bar with rate and time left."""
+def train(
+    trainer: loop.Trainer, folder: str, title: str, *, steps: int, batch_size: int, images: bool, **facts
+) -> dict:
+    """Trains, or goes on with a training, behind a progress bar with rate and time left.
+
+    Args:
+        trainer: what is trained.
+        folder: where checkpoints, summaries and weights go.
+        title: what the bar says.
+        steps: optimiser steps in all.
+        batch_size: images or latents a step.
+        images: whether the trainer takes the dataset's training images.
+        **facts: what else makes this run another one than that of other settings.
+
+    Returns:
+        The environment of the code that trained, for the card: read at the start, whatever is committed meanwhile.
+
+    Raises:
+        PresetError: for a folder that holds a run with other settings.
+    """
+    environment = report.environment()
+    _claim(folder, batch_size=batch_size, **facts)
+
+    def batches(start):
+        return data.stream(
+            FLAGS.dataset, "train", batch_size=batch_size, seed=FLAGS.seed, data_dir=FLAGS.data_dir, start=start
+        )
+
+    progress = loop.train(
+        trainer,
+        steps=steps,
+        output_dir=folder,
+        batches=batches if images else None,
+        checkpoint_every=FLAGS.checkpoint_every,
+        snapshot_every=FLAGS.snapshot_every,
+    )
     bar = None
     for state in progress:
         if bar is None:  # what an earlier run has done does not count into the rate
@@ -31,9 +66,10 @@ def follow(progress: Iterable[loop.Progress], steps: int, title: str) -> None:
         bar.update(state.step - bar.n)
         bar.set_postfix({name: f"{value:.4g}" for name, value in state.metrics.items()}, refresh=False)
     bar.close()
+    return environment
 
 
-def claim(folder: str, **facts) -> None:
+def _claim(folder: str, **facts) -> None:
     """Writes what a run trains to its folder's settings.json; refuses a folder that holds another run.
 
     Raises:

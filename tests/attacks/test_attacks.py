@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from invgan_tf import attacks, data, models, projection
+from invgan_tf import attacks, data, models, presets, projection
 from invgan_tf.attacks.reparameterization import reparameterized
 from invgan_tf.defenses import Defended, DefenseGAN, InvGAN
 from invgan_tf.evaluation import accuracy
@@ -132,18 +132,24 @@ def test_carlini_wagner_finds_the_nearest_boundary_of_a_linear_model():
     np.testing.assert_allclose(_norm(attacked - images), margin, rtol=0.02, atol=2e-3)
 
 
-def test_carlini_wagner_agrees_with_foolbox(classifier, examples):
+def _foolbox_carlini_wagner(model, images, labels):
+    """foolbox's attack at the settings of Table 2; returns its images and success flags."""
     foolbox = pytest.importorskip("foolbox")
-    images = examples.images[:40]
-    own = accuracy.predict(classifier, images)
-    mine = attacks.carlini_wagner_l2(classifier, images)
     attack = foolbox.attacks.L2CarliniWagnerAttack(
         binary_search_steps=6, steps=100, stepsize=0.2, confidence=0, initial_const=10, abort_early=False
     )
-    model = foolbox.TensorFlowModel(classifier, bounds=(0, 1))
-    _, theirs, success = attack(model, tf.constant(images), tf.constant(own, tf.int64), epsilons=None)
-    np.testing.assert_array_equal(accuracy.predict(classifier, mine) != own, success.numpy())
-    assert np.median(_norm(mine - images)) == pytest.approx(np.median(_norm(theirs.numpy() - images)), rel=0.03)
+    wrapped = foolbox.TensorFlowModel(model, bounds=(0, 1))
+    _, attacked, success = attack(wrapped, tf.constant(images), tf.constant(labels, tf.int64), epsilons=None)
+    return attacked.numpy(), success.numpy()
+
+
+def test_carlini_wagner_agrees_with_foolbox(classifier, examples):
+    images = examples.images[:40]
+    own = accuracy.predict(classifier, images)
+    mine = attacks.carlini_wagner_l2(classifier, images)
+    theirs, success = _foolbox_carlini_wagner(classifier, images, own)
+    np.testing.assert_array_equal(accuracy.predict(classifier, mine) != own, success)
+    assert np.median(_norm(mine - images)) == pytest.approx(np.median(_norm(theirs - images)), rel=0.03)
 
 
 def test_carlini_wagner_does_not_mix_the_images_of_a_batch(classifier, examples):
@@ -151,6 +157,30 @@ def test_carlini_wagner_does_not_mix_the_images_of_a_batch(classifier, examples)
     whole = attacks.carlini_wagner_l2(classifier, images, binary_search_steps=4)
     singles = attacks.carlini_wagner_l2(classifier, images, binary_search_steps=4, batch_size=1)
     np.testing.assert_allclose(_norm(singles - images), _norm(whole - images), rtol=0.01)
+
+
+@pytest.mark.slow
+def test_carlini_wagner_on_the_shipped_classifier_agrees_with_foolbox_and_with_itself(examples):
+    """The size the results page reports: 200 images, six rounds of 100 iterations, batches of 1, 10 and 200."""
+    model, images = presets.load_classifier("mnist", "A"), examples.images[:200]
+    own = accuracy.predict(model, images)
+    found = {}
+    for batch_size in (200, 10, 1):
+        attacked = attacks.carlini_wagner_l2(model, images, batch_size=batch_size)
+        found[batch_size] = accuracy.predict(model, attacked) != own, _norm(attacked - images)
+    attacked, success = _foolbox_carlini_wagner(model, images, own)
+    found["foolbox"] = success, _norm(attacked - images)
+    for name, (fooled, norm) in found.items():
+        both = fooled & found[200][0]
+        change = np.abs(norm[both] / found[200][1][both] - 1)
+        print(
+            f"{name}: fooled {fooled.mean():.3f}, flags as in one batch {np.mean(fooled == found[200][0]):.3f}, median "
+            f"L2 {np.median(norm):.4f}, L2 apart: median {np.median(change):.2%}, largest {change.max():.2%}"
+        )
+        assert np.mean(fooled == found[200][0]) >= 0.99
+        assert np.median(norm) == pytest.approx(np.median(found[200][1]), rel=0.03 if name == "foolbox" else 0.01)
+        if name != "foolbox":
+            assert np.mean(change <= 0.01) >= 0.99
 
 
 def test_carlini_wagner_gives_back_the_clean_image_where_it_fails(examples):

@@ -524,13 +524,11 @@ def interrupted(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name, variables", [("gan", 20 + 12 + 2 * 14 + 2 * 8 + 4), ("inverter", 8 + 12 + 32 + 4)])
 def test_stopped_and_resumed_networks_equal_uninterrupted_ones_bit_for_bit(interrupted, name, variables):
     _assert_resumed(interrupted[name], variables)
 
 
-@pytest.mark.slow
 def test_stopped_and_resumed_classifier_with_dropout_equals_an_uninterrupted_one_bit_for_bit(interrupted):
     _assert_resumed(interrupted["classifier"], 6 + 2 * 6 + 2)
 
