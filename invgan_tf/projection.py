@@ -152,8 +152,8 @@ class ExactProjector:
 
         self._advance, self._finish = advance, finish
 
-    def __call__(self, images: tf.Tensor, starts: tf.Tensor, steps: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Projects images from their starts and keeps each image's best restart.
+    def descend(self, images: tf.Tensor, starts: tf.Tensor, steps: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Descends from every start, in chunks.
 
         Args:
             images: `[n, h, w, c]`.
@@ -161,7 +161,7 @@ class ExactProjector:
             steps: T.
 
         Returns:
-            G(z_T) `[n, h, w, c]`, z_T `[n, latent_dim]` and the losses `[n]`.
+            The images, each repeated once a restart, and z_T `[n * restarts, latent_dim]`.
         """
         count, restarts, latent_dim = starts.shape
         targets = tf.repeat(images, restarts, axis=0)
@@ -171,8 +171,20 @@ class ExactProjector:
         for step in range(0, steps, chunk):
             stop = min(step + chunk, steps)
             latents, slots = self._advance(targets, latents, slots, tf.constant(step), tf.constant(stop))
+        return targets, latents
+
+    def __call__(self, images: tf.Tensor, starts: tf.Tensor, steps: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Projects images from their starts and keeps each image's best restart.
+
+        Args:
+            images, starts, steps: as for `descend`.
+
+        Returns:
+            G(z_T) `[n, h, w, c]`, z_T `[n, latent_dim]` and the losses `[n]`.
+        """
+        targets, latents = self.descend(images, starts, steps)
         projected, loss = self._finish(targets, latents)
-        return best_restart(projected, latents, loss, restarts)
+        return best_restart(projected, latents, loss, starts.shape[1])
 
 
 def best_restart(projected, latents, loss, restarts: int):

@@ -52,19 +52,25 @@ def from_pixels(images: tf.Tensor, value_range: tuple[float, float]) -> tf.Tenso
 
 
 def margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the label's logit minus the best other one, `[n]`; negative where the model is fooled."""
-    own = tf.one_hot(labels, tf.shape(logits)[1], dtype=logits.dtype)
-    best_other = tf.reduce_max(logits - own * 1e9, axis=1)
-    return tf.reduce_sum(logits * own, axis=1) - best_other
+    """Returns the label's logit minus the best other one, `[n, views]`; negative where the model is fooled.
+
+    Args:
+        logits: `[n, views, classes]`.
+        labels: `[n]`.
+    """
+    own = tf.one_hot(labels, tf.shape(logits)[2], dtype=logits.dtype)[:, None, :]
+    best_other = tf.reduce_max(logits - own * 1e9, axis=2)
+    return tf.reduce_sum(logits * own, axis=2) - best_other
 
 
 class Search:
     """The search itself, for any way to see the attacked image.
 
     Args:
-        objective: graph function of (w, images, state) that gives (logits, squared distance `[n]`,
-            attacked pixels, state). Gradients flow from logits and distance to w; `state` is what the
-            attacked model carries from one iteration to the next, () for a plain model.
+        objective: graph function of (w, images, state) that gives (logits `[n, views, classes]`, squared
+            distance `[n]`, attacked pixels, state). Gradients flow from logits and distance to w. A random
+            defence has several views of an image: the loss is their mean, and all must be fooled. `state` is
+            what the attacked model carries from one iteration to the next, () for a plain model.
         settings: the knobs.
         value_range: lowest and highest pixel.
     """
@@ -80,11 +86,11 @@ class Search:
                     tape.watch(w)
                     logits, distance, pixels, new_state = objective(w, images, state)
                     excess = margin(logits, labels) + settings.confidence
-                    loss = tf.reduce_sum(const * tf.nn.relu(excess) + distance)
+                    loss = tf.reduce_sum(const * tf.reduce_mean(tf.nn.relu(excess), axis=1) + distance)
                 gradient = tape.gradient(loss, w)
                 best_distance, best_pixels = best
                 norm = tf.reduce_sum(tf.square(pixels - images), axis=[1, 2, 3])
-                better = (excess < 0.0) & (norm < best_distance)
+                better = tf.reduce_all(excess < 0.0, axis=1) & (norm < best_distance)
                 best_distance = tf.where(better, norm, best_distance)
                 best_pixels = tf.where(better[:, None, None, None], pixels, best_pixels)
                 offset, slots = adam.update(gradient, slots, step)
@@ -107,7 +113,8 @@ class Search:
                 returns the flags that hold; all of them by default.
 
         Returns:
-            For each image the fooling one of least distance, or the clean image where none was found.
+            For each image the one of least distance that holds; where none does, the last that did not,
+            which may still fool the model; where the search found nothing at all, the clean image.
         """
         images, labels = tf.constant(images), tf.constant(labels)
         count = len(images)
@@ -120,6 +127,8 @@ class Search:
             better = found & (distance < result_distance)
             if verify is not None:  # a candidate that could not improve the result need not be looked at
                 held = verify(pixels, better)
+                doubtful = better & ~held & np.isinf(result_distance)
+                result[doubtful] = pixels[doubtful]
                 found, better = found & (held | ~better), held
             result[better], result_distance[better] = pixels[better], distance[better]
             upper = np.where(found, const, upper)
@@ -145,7 +154,7 @@ def _plain_search(model, settings, value_range):
         pixels = to_pixels(w, value_range)
         reference = to_pixels(from_pixels(images, value_range), value_range)
         distance = tf.reduce_sum(tf.square(pixels - reference), axis=[1, 2, 3])
-        return model(pixels, training=False), distance, pixels, state
+        return model(pixels, training=False)[:, None, :], distance, pixels, state
 
     return Search(objective, settings, value_range)
 
