@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from absl import flags
 
-from experiments import common_flags, report, whitebox
+from experiments import common_flags, measure, report, whitebox
 from invgan_tf import data, defenses, models, presets
 from invgan_tf.evaluation import accuracy
 
@@ -36,7 +36,7 @@ def main() -> None:
     )
     places = [(attack, "defensegan") for attack in ("clean", "fgsm")]
     for step, folder in zip(steps, folders):
-        for (attack, _), outcomes in whitebox.measure(places, f"{step} steps", _evaluation, str(folder)):
+        for (attack, _), outcomes in measure.cells(places, f"{step} steps", _evaluation, str(folder)):
             table.add(_cell(step, attack, outcomes))
     _plot(table)
     print(table.markdown())

@@ -3,7 +3,7 @@
 import numpy as np
 from absl import flags
 
-from experiments import common_flags, paper, report, whitebox
+from experiments import common_flags, measure, paper, report, whitebox
 from invgan_tf import data
 from invgan_tf.evaluation import accuracy
 
@@ -34,7 +34,7 @@ def main() -> None:
         for defense in FLAGS.defenses
         if (whitebox.ROWS[defense], whitebox.COLUMNS[attack]) in table.expected
     ]
-    for (attack, defense), outcomes in whitebox.measure(places, f"Table 2 {FLAGS.dataset}", whitebox.from_flags):
+    for (attack, defense), outcomes in measure.cells(places, f"Table 2 {FLAGS.dataset}", whitebox.from_flags):
         table.add(*_cell(attack, defense, outcomes))
     print(table.markdown())
     print(f"Written to {table.folder}: results.json, table.md, TensorBoard events.")

@@ -1,18 +1,15 @@
-"""The white-box evaluation that Tables 2 and 3 share: flags, attacked images, projections, predictions."""
+"""The white-box evaluation that Tables 2 and 3 share: flags, and the way of one block of images."""
 
 import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
-import tqdm
 from absl import flags
 
-from experiments import cells, workers
+from experiments import cells
 from invgan_tf import attacks, data, defenses, presets
 from invgan_tf.evaluation import accuracy
 
@@ -66,9 +63,9 @@ COLUMNS = {
 }
 ROWS = {"none": "No Defense", "defensegan": "DefenseGAN", "invgan": "InvGAN"}
 _BPDA = ("bpda", "bpda_authors")
-_SHARED = ("fgsm", "cw", "rp")  # made once, from the bare classifier or its inverter, for every row
+SHARED = ("fgsm", "cw", "rp")  # made once, from the bare classifier or its inverter, for every row
 _BLOCK = 50  # images computed and kept at a time
-_BPDA_BLOCK = 25
+_BPDA_BLOCK = 10  # its lanes are many and its blocks long: small enough to share out over cores
 _CW = {"binary_search_steps": 6, "max_iterations": 100, "learning_rate": 0.2, "initial_const": 10.0}
 _BPDA_CW = _CW | {"binary_search_steps": 4}
 
@@ -229,57 +226,6 @@ class WhiteBox:
             "projector": "exact",
             "dtype": defense.generator.compute_dtype,
         }
-
-
-Place = tuple[str, str]  # attack and defence of a cell
-
-
-def measure(
-    places: Sequence[Place], title: str, build: Callable[..., WhiteBox], *arguments: str
-) -> Iterator[tuple[Place, list[Outcome]]]:
-    """Computes cells behind a progress bar with time left.
-
-    Args:
-        places: the cells wanted.
-        title: what the bar says.
-        build: makes the evaluation from `arguments`, once in each process; a module's function.
-        *arguments: for `build`.
-
-    Yields:
-        Each cell with the outcomes of its blocks, in the images' order, as soon as its last block is there.
-    """
-    setup = functools.partial(build, *arguments)
-    evaluation = setup()
-    wanted = dict.fromkeys(attack for attack, _ in places if attack in _SHARED)
-    shared = [_Task(attack, None, block) for attack in wanted for block in evaluation.blocks(attack)]
-    tasks = [_Task(attack, defense, block) for attack, defense in places for block in evaluation.blocks(attack)]
-    tasks.sort(key=lambda task: len(task.block) * evaluation.cost(task.attack, task.defense))
-    done: dict[Place, dict[tuple, Outcome]] = {place: {} for place in places}
-    total = sum(len(task.block) * evaluation.cost(task.attack, task.defense) for task in [*shared, *tasks])
-    with tqdm.tqdm(total=round(total), desc=title, unit="image-step", unit_scale=True, mininterval=1.0) as bar:
-        for task, outcome in workers.run(setup, _compute, [shared, tasks]):
-            bar.update(round(len(task.block) * evaluation.cost(task.attack, task.defense)))
-            if task.defense is None:
-                continue
-            place = task.attack, task.defense
-            done[place][task.block] = outcome
-            if len(done[place]) == len(evaluation.blocks(task.attack)):
-                bar.set_postfix_str(f"{ROWS[task.defense]} / {COLUMNS[task.attack]} done")
-                blocks = done.pop(place)
-                yield place, [blocks[numbers] for numbers in sorted(blocks)]
-
-
-class _Task(NamedTuple):
-    attack: str
-    defense: str | None  # None: only the attacked images
-    block: tuple[int, ...]
-
-
-def _compute(evaluation: WhiteBox, task: _Task) -> Outcome | None:
-    block = np.array(task.block)
-    if task.defense is None:
-        return evaluation.prepare(task.attack, block)
-    return evaluation.outcome(task.attack, task.defense, block)
 
 
 def from_flags() -> WhiteBox:
