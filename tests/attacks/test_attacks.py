@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 from invgan_tf import attacks, data, models, presets, projection
+from invgan_tf.attacks import carlini_wagner
+from invgan_tf.attacks.bpda import _views
 from invgan_tf.attacks.reparameterization import reparameterized
 from invgan_tf.defenses import Defended, DefenseGAN, InvGAN
 from invgan_tf.evaluation import accuracy
@@ -214,6 +216,24 @@ def test_bpda_counts_only_what_fools_the_cold_defence(classifier, examples):
     own = under_attackers_seed.predict(images).argmax(axis=1)
     assert np.all(cold[changed] != own[changed])
     assert len(labels) == 8 and attacked.min() >= 0 and attacked.max() <= 1
+
+
+def test_bpda_views_are_the_better_half_of_each_images_restarts(classifier, examples, identity_defense):
+    """Latents of the transparent defence are images: three restarts that miss their target by known amounts."""
+    images = examples.images[:2]
+    offsets = np.array([[0.3, 0.1, 0.2], [0.0, 0.2, 0.1]], np.float32)
+    targets = np.repeat(images, 3, axis=0)
+    latents = targets.reshape(6, 784) + offsets.reshape(6, 1)
+    model = Defended(classifier, DefenseGAN(identity_defense.generator, steps=1, restarts=3))
+    views = _views(model, tf.constant(targets), tf.constant(latents)).numpy()
+    logits = accuracy.outputs(classifier, latents.reshape(6, 28, 28, 1)).reshape(2, 3, 10)
+    np.testing.assert_allclose(views, np.stack([logits[0, [1, 2]], logits[1, [0, 2]]]), rtol=1e-4, atol=1e-4)
+
+
+def test_margin_is_the_labels_lead_in_each_view():
+    logits = tf.constant([[[1.0, 4.0, 2.0], [3.0, 0.0, 1.0]], [[5.0, 5.0, 7.0], [0.0, 9.0, 1.0]]])
+    lead = carlini_wagner.margin(logits, tf.constant([1, 2]))
+    np.testing.assert_allclose(lead, [[2.0, -3.0], [2.0, -8.0]])
 
 
 def test_bpda_authors_differs_and_stays_in_range(classifier, examples, identity_defense):
