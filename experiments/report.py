@@ -30,6 +30,7 @@ class Cell:
         seconds: what the cell cost when it was computed.
         l2_median, linf_median: size of the perturbation, median over the images the attack changed.
         attack_failures: images the attack gave back unchanged.
+        projection_loss: squared error of the projection (Eq. 6), mean over pixels and images.
     """
 
     row: str
@@ -42,6 +43,7 @@ class Cell:
     l2_median: float | None = None
     linf_median: float | None = None
     attack_failures: int | None = None
+    projection_loss: float | None = None
 
 
 class Report:

@@ -61,6 +61,7 @@ def _cell(attack, defense, outcomes):
     }
     measured = accuracy.Proportion.of(joined["logits"].argmax(axis=1) == joined["labels"])
     sizes = {} if attack == "clean" else report.perturbation(joined["clean"], joined["attacked"])
+    losses = [outcome.loss for outcome in outcomes if outcome.loss is not None]
     cell = report.Cell(
         row=row,
         column=column,
@@ -69,6 +70,7 @@ def _cell(attack, defense, outcomes):
         n=measured.n,
         paper=paper.TABLE2[FLAGS.dataset].get((row, column.removesuffix(" (authors)"))),
         seconds=round(sum(outcome.seconds for outcome in outcomes), 2),
+        projection_loss=float(np.concatenate(losses).mean()) if losses else None,
         **sizes,
     )
     low, high = data.spec(FLAGS.dataset).value_range
