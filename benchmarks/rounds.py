@@ -16,7 +16,7 @@ import tqdm
 from absl import flags
 
 from experiments import report
-from invgan_tf import presets
+from invgan_tf import files
 
 flags.DEFINE_integer("rounds", 5, "Rounds; the tables give medians over them.", lower_bound=1)
 flags.DEFINE_float("seconds", 1.0, "Least time a peer runs in each round.", lower_bound=0.0)
@@ -113,4 +113,4 @@ def tell(name: str, unit: str, rates: Mapping[str, Mapping[str, Sequence[float]]
     folder = pathlib.Path(FLAGS.output_dir or "runs/benchmarks")
     folder.mkdir(parents=True, exist_ok=True)
     content = {"benchmark": name, "unit": unit, "rates": rates, "settings": settings}
-    presets.write_json(folder / f"{name}.json", content | {"environment": report.environment()})
+    files.write_json(folder / f"{name}.json", content | {"environment": report.environment()})

@@ -4,6 +4,7 @@ Everything is kept in small blocks of images. A block is keyed by all that made 
 weight, argument or image can never meet an old result; a result of another key is another file.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 
 import invgan_tf
-from invgan_tf import presets
+from invgan_tf import files
 
 
 class CellStore:
@@ -23,9 +24,12 @@ class CellStore:
 
     Args:
         folder: where the files lie; made if it is not there.
+        context: what determines every result besides its key, as JSON can write it; the library's version and
+            the sources of what computes are added.
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike, context: Mapping | None = None):
+        self.context = {"version": invgan_tf.__version__, "sources": _sources(), **(context or {})}
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -36,15 +40,16 @@ class CellStore:
 
         Args:
             kind: "attack", "projection" or "prediction"; part of the file's name and of the key.
-            key: all that determines the result, as JSON can write it; kind and the library's version are added.
+            key: all else that determines the result, as JSON can write it.
             compute: makes the arrays.
 
         Returns:
             The arrays, and the seconds it once took to make them.
         """
-        if {"kind", "version"} & set(key):
-            raise ValueError("A key may not hold 'kind' or 'version': they are added.")
-        text = json.dumps({"kind": kind, "version": invgan_tf.__version__, **key}, sort_keys=True)
+        added = {"kind": kind, **self.context}
+        if set(added) & set(key):
+            raise ValueError(f"A key may not hold any of {', '.join(added)}: they are added.")
+        text = json.dumps({**added, **key}, sort_keys=True)
         path = self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
         stored = _read(path, text)
         if stored is None:
@@ -54,6 +59,19 @@ class CellStore:
             _write(path, {**stored, "key": np.array(text)})
         seconds = float(stored.pop("seconds"))
         return stored, seconds
+
+
+@functools.cache
+def _sources() -> str:
+    """Returns the sha256 of the code that attacks, projects and classifies.
+
+    A changed comment costs a computation; a result of older code would be a wrong number.
+    """
+    library, digest = pathlib.Path(invgan_tf.__file__).parent, hashlib.sha256()
+    for pattern in ("attacks/*.py", "defenses/*.py", "evaluation/*.py", "models/*.py", "projection.py"):
+        for path in sorted(library.glob(pattern)):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _read(path: pathlib.Path, text: str) -> dict[str, np.ndarray] | None:
@@ -69,12 +87,8 @@ def _read(path: pathlib.Path, text: str) -> dict[str, np.ndarray] | None:
 
 
 def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    temporary = presets.temporary_name(path)
-    with open(temporary, "wb") as file:
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def fingerprint(content: keras.Model | np.ndarray) -> str:

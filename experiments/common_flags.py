@@ -1,6 +1,7 @@
 """Every flag that two programs share, and the way every program starts."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -31,13 +32,30 @@ flags.DEFINE_bool("deterministic", False, "Use deterministic kernels: bit-equal 
 FLAGS = flags.FLAGS
 
 
+class FlagError(ValueError):
+    """Flags that do not fit together, or not to what lies on disk."""
+
+
+_FORESEEN = (
+    FlagError,
+    OSError,
+    FloatingPointError,
+    data.DataUnavailableError,
+    presets.PresetError,
+    models.ImageShapeError,
+)
+
+
 def output_dir(program: str) -> str:
     """Returns `--output_dir`, or the program's default folder."""
     return FLAGS.output_dir or os.path.join("runs", program, FLAGS.dataset)
 
 
 def run(main: Callable[[], None]) -> None:
-    """Starts a program: parses flags, seeds, and turns a foreseen error into one line and exit status 1."""
+    """Starts a program: parses flags, seeds, and turns a foreseen error into one line and exit status 1.
+
+    Ctrl-C and SIGTERM end it with status 130, all that is finished kept.
+    """
 
     def start(arguments):
         if len(arguments) > 1:
@@ -46,9 +64,13 @@ def run(main: Callable[[], None]) -> None:
         keras.utils.set_random_seed(FLAGS.seed)
         if FLAGS.deterministic:
             tf.config.experimental.enable_op_determinism()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             main()
-        except (data.DataUnavailableError, presets.PresetError, models.ImageShapeError, FloatingPointError) as error:
+        except _FORESEEN as error:
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            print("\nStopped; the same command goes on from what is kept.", file=sys.stderr)
+            sys.exit(130)
 
     app.run(start)

@@ -4,6 +4,7 @@
 --snapshot_every` left its weights.
 """
 
+import functools
 import pathlib
 
 import matplotlib
@@ -21,9 +22,10 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     """Measures clean and FGSM accuracy for every snapshot; writes results.json, a table and a picture."""
-    folders = sorted(path.parent for path in pathlib.Path(FLAGS.snapshots or "").glob("*/generator.safetensors"))
+    found = pathlib.Path(FLAGS.snapshots or "").glob("*/generator.safetensors")
+    folders = sorted((path.parent for path in found if path.parent.name.isdigit()), key=lambda path: int(path.name))
     if not folders:
-        raise presets.PresetError(f"--snapshots={FLAGS.snapshots} holds no STEPS/generator.safetensors.")
+        raise common_flags.FlagError(f"--snapshots={FLAGS.snapshots} holds no STEPS/generator.safetensors.")
     steps = [str(int(folder.name)) for folder in folders]
     table = report.Report(
         "gan_steps",
@@ -42,6 +44,7 @@ def main() -> None:
     print(table.markdown())
 
 
+@functools.lru_cache(maxsize=1)
 def _evaluation(folder: str) -> whitebox.WhiteBox:
     """Builds the evaluation of one snapshot with the preset's classifier."""
     dataset = data.spec(FLAGS.dataset)
@@ -53,7 +56,7 @@ def _evaluation(folder: str) -> whitebox.WhiteBox:
     return whitebox.WhiteBox(
         whitebox.open_store(),
         dataset,
-        presets.load(FLAGS.classifier_dir or FLAGS.preset_dir or FLAGS.dataset, "classifier_a"),
+        whitebox.load_classifier(),
         {"defensegan": defense},
         data.load(FLAGS.dataset, "validation", data_dir=FLAGS.data_dir, limit=FLAGS.num_images),
     )

@@ -14,7 +14,7 @@ import numpy as np
 import tabulate
 import tensorflow as tf
 
-from invgan_tf import presets
+from invgan_tf import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Cell:
         ci95: its 95 % interval over images.
         n: images behind it.
         paper: the published figure, None where the paper has none.
-        seconds: what the cell cost when it was computed.
+        seconds: what attacking and projecting its images cost when they were computed; rows that share an
+            attack each count it.
         l2_median, linf_median: size of the perturbation, median over the images the attack changed.
         attack_failures: images the attack gave back unchanged.
         projection_loss: squared error of the projection (Eq. 6), mean over pixels and images.
@@ -109,7 +110,7 @@ class Report:
 
     def write(self) -> None:
         """Writes results.json and table.md; each is whole at any moment."""
-        presets.write_json(
+        files.write_json(
             self.folder / "results.json",
             {
                 "experiment": self.experiment,
@@ -126,7 +127,7 @@ class Report:
                 "environment": self.environment,
             },
         )
-        presets.write_text(self.folder / "table.md", self.markdown())
+        files.write_text(self.folder / "table.md", self.markdown())
 
     def markdown(self) -> str:
         """Returns the table: measured value, 95 % interval and n, and the published figure beside it."""
@@ -163,14 +164,21 @@ def perturbation(clean: np.ndarray, attacked: np.ndarray) -> dict[str, float | i
 
 def environment() -> dict[str, str | int]:
     """Returns what a number depends on besides its flags: versions, processor, commit."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    describe = ["git", "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(
+            describe, capture_output=True, text=True, check=False, cwd=pathlib.Path(__file__).parent
+        )
+        described = commit.stdout.strip()
+    except OSError:  # no git on this machine
+        described = ""
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "device": "GPU" if tf.config.list_physical_devices("GPU") else "CPU",
         "cores": len(os.sched_getaffinity(0)),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": described or "unknown",
     }
 
 

@@ -7,7 +7,7 @@ import tabulate
 from absl import flags
 
 from experiments import common_flags, report
-from invgan_tf import presets
+from invgan_tf import files
 
 flags.DEFINE_list("runs", None, "Output folders of finished runs of one program.")
 
@@ -17,11 +17,16 @@ FLAGS = flags.FLAGS
 def main() -> None:
     """Prints each cell's values over the runs with their mean, least and greatest, and writes spread.md."""
     if not FLAGS.runs or len(FLAGS.runs) < 2:
-        raise presets.PresetError("--runs needs at least two output folders, comma-separated.")
+        raise common_flags.FlagError("--runs needs at least two output folders, comma-separated.")
     values: dict[tuple[str, str], list[float]] = {}
     sizes = set()
+    kinds = set()
     for run in FLAGS.runs:
-        for cell in report.read(pathlib.Path(run) / "results.json")["cells"]:
+        results = report.read(pathlib.Path(run) / "results.json")
+        kinds.add((results["experiment"], results["dataset"]))
+        if len(kinds) > 1 or not results["complete"]:
+            raise common_flags.FlagError(f"{run} is unfinished, or of another program or dataset than the runs before.")
+        for cell in results["cells"]:
             values.setdefault((cell["row"], cell["column"]), []).append(cell["value"])
             sizes.add(cell["n"])
     body = [
@@ -34,7 +39,7 @@ def main() -> None:
     text += f"\n\nn = {', '.join(map(str, sorted(sizes)))}; runs: {', '.join(FLAGS.runs)}\n"
     folder = pathlib.Path(common_flags.output_dir("spread"))
     folder.mkdir(parents=True, exist_ok=True)
-    presets.write_text(folder / "spread.md", text)
+    files.write_text(folder / "spread.md", text)
     print(text)
 
 

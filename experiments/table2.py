@@ -34,6 +34,8 @@ def main() -> None:
         for defense in FLAGS.defenses
         if (whitebox.ROWS[defense], whitebox.COLUMNS[attack]) in table.expected
     ]
+    if not places:
+        raise common_flags.FlagError("--attacks and --defenses leave no cell: BPDA needs a defence.")
     for (attack, defense), outcomes in measure.cells(places, f"Table 2 {FLAGS.dataset}", whitebox.from_flags):
         table.add(*_cell(attack, defense, outcomes))
     print(table.markdown())
@@ -42,13 +44,17 @@ def main() -> None:
 
 def _note() -> str:
     """Returns the protocol in a few words."""
-    inner = f"{FLAGS.bpda_steps} warm steps of Eq. 6 an iteration" if FLAGS.bpda_steps else "cold in every iteration"
+    warm, cut = FLAGS.bpda_steps, FLAGS.bpda_authors_steps
+    inner = f"{warm} warm steps of Eq. 6 an iteration, shared by the restarts" if warm else "cold in every iteration"
+    released = (
+        f" BPDA (authors) projects cold in every iteration, {f'{cut} steps, R = 1' if cut else 'as the defence'}."
+    )
     return (
         f"One trained generator, inverter and classifier. DefenseGAN: R = {FLAGS.restarts}, L = "
         f"{FLAGS.defensegan_steps}; InvGAN: T = {FLAGS.steps}; projection in {whitebox.projection_dtype()}; seed "
         f"{FLAGS.seed}, attacker's {FLAGS.seed + 1}. RP and BPDA move away from the true label, FGSM and CW from the "
         f"classifier's own. BPDA is unbounded ({inner}): read its accuracy with its L2 and Linf, medians over the "
-        "images it changed."
+        "images it changed." + (released if "bpda_authors" in FLAGS.attacks else "")
     )
 
 
@@ -68,7 +74,7 @@ def _cell(attack, defense, outcomes):
         value=measured.value,
         ci95=measured.ci95,
         n=measured.n,
-        paper=paper.TABLE2[FLAGS.dataset].get((row, column.removesuffix(" (authors)"))),
+        paper=paper.TABLE2.get(FLAGS.dataset, {}).get((row, column.removesuffix(" (authors)"))),
         seconds=round(sum(outcome.seconds for outcome in outcomes), 2),
         projection_loss=float(np.concatenate(losses).mean()) if losses else None,
         **sizes,

@@ -27,13 +27,13 @@ def main() -> None:
         FLAGS.classifier, dataset.image_shape, num_classes=dataset.num_classes, dtype=FLAGS.dtype
     )
     if batch_size > dataset.sizes["train"]:
-        raise presets.PresetError(
+        raise common_flags.FlagError(
             f"--batch_size={batch_size} is more than the {dataset.sizes['train']} training images."
         )
     epoch_steps = dataset.sizes["train"] // batch_size
     steps = FLAGS.training_steps or FLAGS.epochs * epoch_steps
     trainer = classifier.ClassifierTrainer(model, seed=FLAGS.seed, validation=validation)
-    environment = training_flags.train(
+    made = training_flags.train(
         trainer,
         folder,
         f"Classifier {FLAGS.classifier} {FLAGS.dataset}",
@@ -47,7 +47,7 @@ def main() -> None:
     training_flags.write_card(
         folder,
         trainer.models,
-        environment=environment,
+        **made,
         steps=steps,
         batch_size=batch_size,
         validation_accuracy=measured.value,

@@ -25,10 +25,10 @@ def main() -> None:
         seed=FLAGS.seed,
         value_range=dataset.value_range,
     )
-    environment = training_flags.train(
+    made = training_flags.train(
         trainer, folder, f"GAN {FLAGS.dataset}", steps=steps, batch_size=batch_size, images=True
     )
-    training_flags.write_card(folder, trainer.models, environment=environment, steps=steps, batch_size=batch_size)
+    training_flags.write_card(folder, trainer.models, **made, steps=steps, batch_size=batch_size)
 
 
 if __name__ == "__main__":

@@ -19,19 +19,18 @@ def main() -> None:
     steps = FLAGS.training_steps or _DEFAULT_STEPS
     folder = common_flags.output_dir("train_inverter")
     source = presets.find(FLAGS.preset_dir or FLAGS.dataset)
-    made_for = presets.read_card(source).get("generator", {}).get("dataset")
-    if made_for != FLAGS.dataset:
-        raise presets.PresetError(f"The generator in {source} was trained on {made_for}, not on {FLAGS.dataset}.")
+    presets.read_card(source, FLAGS.dataset)
+    generator = presets.load(source, "generator", dtype=FLAGS.dtype)
     generator_sha256 = presets.checksum(source / "generator.safetensors")
     trainer = inverter.InverterTrainer(
-        presets.load(source, "generator", dtype=FLAGS.dtype),
+        generator,
         models.build_inverter(dataset.image_shape, dtype=FLAGS.dtype),
         models.build_discriminator(dataset.image_shape, dtype=FLAGS.dtype),
         batch_size=batch_size,
         seed=FLAGS.seed,
         value_range=dataset.value_range,
     )
-    environment = training_flags.train(
+    made = training_flags.train(
         trainer,
         folder,
         f"Inverter {FLAGS.dataset}",
@@ -43,7 +42,7 @@ def main() -> None:
     training_flags.write_card(
         folder,
         trainer.models,
-        environment=environment,
+        **made,
         steps=steps,
         batch_size=batch_size,
         generator_sha256=generator_sha256,

@@ -4,14 +4,16 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterable
 
 import tqdm
 from absl import flags
 
-from experiments import report
-from invgan_tf import data, presets
+from experiments import common_flags, report
+from invgan_tf import data, files, presets
 from invgan_tf.training import loop
 
 flags.DEFINE_integer("training_steps", None, "Optimiser steps to train for. Default: the program's own.", lower_bound=1)
@@ -21,6 +23,8 @@ flags.DEFINE_integer("snapshot_every", None, "Steps between kept copies of the w
 flags.DEFINE_enum("dtype", "float32", ["float32", "mixed_bfloat16"], "Keras dtype policy of the trained networks.")
 
 FLAGS = flags.FLAGS
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def train(
@@ -38,13 +42,12 @@ def train(
         **facts: what else makes this run another one than that of other settings.
 
     Returns:
-        The environment of the code that trained, for the card: read at the start, whatever is committed meanwhile.
+        For the card: command and environment of the run that began the training.
 
     Raises:
-        PresetError: for a folder that holds a run with other settings.
+        FlagError: for a folder that holds a run with other settings, or with more steps.
     """
-    environment = report.environment()
-    _claim(folder, batch_size=batch_size, **facts)
+    made = _claim(folder, batch_size=batch_size, **facts)
 
     def batches(start):
         return data.stream(
@@ -59,40 +62,58 @@ def train(
         checkpoint_every=FLAGS.checkpoint_every,
         snapshot_every=FLAGS.snapshot_every,
     )
-    bar = None
-    for state in progress:
-        if bar is None:  # what an earlier run has done does not count into the rate
-            bar = tqdm.tqdm(total=steps, initial=state.step, desc=title, unit="step", mininterval=1.0)
-        bar.update(state.step - bar.n)
-        bar.set_postfix({name: f"{value:.4g}" for name, value in state.metrics.items()}, refresh=False)
-    bar.close()
-    return environment
+    first = next(progress).step
+    if first > steps:
+        raise common_flags.FlagError(f"{folder} holds a training of {first} steps, more than the {steps} asked for.")
+    interrupted = threading.Event()
+    handlers = {number: signal.signal(number, lambda *_: interrupted.set()) for number in _SIGNALS}
+    # What an earlier run has done does not count into the rate.
+    with tqdm.tqdm(total=steps, initial=first, desc=title, unit="step", mininterval=1.0) as bar:
+        for state in progress:
+            bar.update(state.step - bar.n)
+            bar.set_postfix({name: f"{value:.4g}" for name, value in state.metrics.items()}, refresh=False)
+            if interrupted.is_set():
+                progress.close()  # saves a checkpoint
+                raise KeyboardInterrupt
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return made
 
 
-def _claim(folder: str, **facts) -> None:
-    """Writes what a run trains to its folder's settings.json; refuses a folder that holds another run.
+def _claim(folder: str, **facts) -> dict:
+    """Writes what a run trains, and with what, to its folder's settings.json; refuses a folder of another run.
+
+    Returns:
+        Command and environment of the first run in the folder, whatever goes on with it.
 
     Raises:
-        PresetError: if an earlier run in the folder had other settings: its checkpoints are not this run's.
+        FlagError: if an earlier run in the folder had other settings: its checkpoints are not this run's.
     """
     path = pathlib.Path(folder) / "settings.json"
     wanted = {"seed": FLAGS.seed, "dataset": FLAGS.dataset, "dtype": FLAGS.dtype, **facts}
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found, made = content["settings"], content["made"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise common_flags.FlagError(f"{path} is damaged; choose another --output_dir.") from error
         other = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
         if other:
-            raise presets.PresetError(
+            raise common_flags.FlagError(
                 f"{folder} holds a run with {other[0]} = {found.get(other[0])}, this one has "
                 f"{wanted.get(other[0])}; choose another --output_dir."
             )
+        return made
+    command = shlex.join(["python", "-m", f"experiments.{pathlib.Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    made = {"command": command, "environment": report.environment()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    presets.write_json(path, wanted)
+    files.write_json(path, {"settings": wanted, "made": made})
+    return made
 
 
 def write_card(folder: str, models: Iterable[str], **facts) -> None:
     """Writes `card.json` beside the weights: how each file was made, and its checksum."""
     made = {
-        "command": shlex.join(["python", "-m", f"experiments.{pathlib.Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "seed": FLAGS.seed,
         "dataset": FLAGS.dataset,
         "dtype": FLAGS.dtype,
@@ -102,4 +123,4 @@ def write_card(folder: str, models: Iterable[str], **facts) -> None:
     for name in models:
         path = os.path.join(folder, f"{name}.safetensors")
         card[name] = {"sha256": presets.checksum(path), **made}
-    presets.write_json(os.path.join(folder, "card.json"), card)
+    files.write_json(os.path.join(folder, "card.json"), card)

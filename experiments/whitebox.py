@@ -224,13 +224,15 @@ class WhiteBox:
             "steps": model.steps,
             "restarts": model.restarts,
             "projector": "exact",
-            "dtype": defense.generator.compute_dtype,
+            "dtype": sorted({layer.dtype_policy.name for layer in defense.generator.layers}),
         }
 
 
+@functools.lru_cache(maxsize=1)
 def from_flags() -> WhiteBox:
     """Builds the evaluation that the flags ask for, on the first test images."""
     chosen = FLAGS.preset_dir or FLAGS.dataset
+    presets.read_card(chosen, FLAGS.dataset)
     protections = {
         "defensegan": defenses.DefenseGAN.from_preset(
             chosen, steps=FLAGS.defensegan_steps, restarts=FLAGS.restarts, dtype=projection_dtype()
@@ -238,14 +240,20 @@ def from_flags() -> WhiteBox:
         "invgan": defenses.InvGAN.from_preset(chosen, steps=FLAGS.steps, dtype=projection_dtype()),
     }
     examples = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir, limit=FLAGS.num_images)
-    classifier = presets.load(FLAGS.classifier_dir or chosen, "classifier_a")
-    return WhiteBox(open_store(), data.spec(FLAGS.dataset), classifier, protections, examples)
+    return WhiteBox(open_store(), data.spec(FLAGS.dataset), load_classifier(), protections, examples)
+
+
+def load_classifier() -> keras.Model:
+    """Returns the classifier A that the flags name."""
+    folder = FLAGS.classifier_dir or FLAGS.preset_dir or FLAGS.dataset
+    presets.read_card(folder, FLAGS.dataset)
+    return presets.load(folder, "classifier_a")
 
 
 def open_store() -> cells.CellStore:
     """Opens the store that the flags name."""
     default = os.path.join(FLAGS.output_dir, "cells") if FLAGS.output_dir else os.path.join("runs", "cells")
-    return cells.CellStore(FLAGS.cells_dir or default)
+    return cells.CellStore(FLAGS.cells_dir or default, {"deterministic": FLAGS.deterministic})
 
 
 def settings() -> dict:

@@ -7,6 +7,7 @@ One block's networks are too small to keep several cores busy: two processes of 
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +57,8 @@ def run(
                     yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():  # else the pool waits for their blocks
+                worker.terminate()
             raise
 
 
@@ -64,6 +67,7 @@ def _start(arguments, setup):
     import tensorflow as tf
 
     # A worker whose parent was killed has nobody to work for.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     watch = threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True)
     watch.start()
     FLAGS(arguments, known_only=True)

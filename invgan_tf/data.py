@@ -199,7 +199,12 @@ def _read_tfds(dataset, split, data_dir, limit):
     examples = examples.map(pair, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if limit is not None:
         examples = examples.take(limit)
-    batches = list(examples.batch(1000).as_numpy_iterator())
+    try:
+        batches = list(examples.batch(1000).as_numpy_iterator())
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise DataUnavailableError(
+            f"{dataset.name} in {builder.data_dir} is damaged ({error.message}); prepare it anew."
+        ) from error
     return tuple(np.concatenate(arrays) for arrays in zip(*batches))
 
 

@@ -7,7 +7,7 @@ def check_images(images, image_shape: tuple[int, ...], value_range: tuple[float,
     """Returns images as a float32 array `[n, *image_shape]`, or raises ValueError.
 
     Refused are another shape, no image at all, a dtype that is not floating, values that are not
-    finite, and values outside `value_range`.
+    finite, and values outside `value_range` by more than rounding; what rounding left outside is clipped.
     """
     images = np.asarray(images)
     if images.ndim != 1 + len(image_shape) or images.shape[1:] != tuple(image_shape):
@@ -22,7 +22,25 @@ def check_images(images, image_shape: tuple[int, ...], value_range: tuple[float,
         raise ValueError("Expected finite images, got NaN or infinite pixels.")
     if low < value_range[0] - 1e-6 or high > value_range[1] + 1e-6:
         raise ValueError(f"Expected pixels in {list(value_range)}, got values from {low:g} to {high:g}.")
-    return images.astype(np.float32)
+    return np.clip(images, *value_range).astype(np.float32)
+
+
+def check_indices(indices, count: int) -> np.ndarray:
+    """Returns the images' numbers as an int64 array `[count]`, 0..count-1 for None, or raises ValueError."""
+    if indices is None:
+        return np.arange(count)
+    indices = np.asarray(indices)
+    if indices.shape != (count,) or not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"Expected {count} integer indices, got shape {list(indices.shape)} of {indices.dtype}.")
+    return indices.astype(np.int64)
+
+
+def check_model_images(model, images, value_range: tuple[float, float]) -> np.ndarray:
+    """Returns images as `check_images` does, of the shape the model takes if it tells, else `[n, h, w, c]`."""
+    shape = getattr(model, "input_shape", None) or np.shape(images)
+    if len(shape) != 4:
+        raise ValueError(f"Expected images of shape [n, h, w, c], got {list(np.shape(images))}.")
+    return check_images(images, shape[1:], value_range)
 
 
 def check_labels(labels, count: int, num_classes: int) -> np.ndarray:

@@ -7,14 +7,14 @@ import pathlib
 import shutil
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from invgan_tf import data, presets
+from experiments import common_flags
+from invgan_tf import data, files, presets
 from invgan_tf.evaluation import accuracy
 
 flags.DEFINE_string("preset", None, "Folder of the preset; its name is the preset's.", required=True)
 flags.DEFINE_list("parts", None, "Folders that training programs wrote, each with its card.json.", required=True)
-flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS datasets, for the validation split.")
 
 FLAGS = flags.FLAGS
 
@@ -22,7 +22,7 @@ _FRESH_LATENTS = 1000
 _LEFT_OUT = "inverter_discriminator"  # of use to go on with training only; its run keeps it
 
 
-def main(_) -> None:
+def main() -> None:
     """Copies weights, merges cards, and adds what the stored weights do on test images and fresh latents."""
     folder, card = pathlib.Path(FLAGS.preset), {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def main(_) -> None:
             if name != _LEFT_OUT:
                 shutil.copyfile(part / f"{name}.safetensors", folder / f"{name}.safetensors")
                 card[name] = facts
-    presets.write_json(folder / "card.json", card)
+    files.write_json(folder / "card.json", card)
     for name in card:
         if name.startswith("classifier"):
             test = data.load(card[name]["dataset"], "test")
@@ -39,7 +39,7 @@ def main(_) -> None:
             card[name]["test_accuracy"] = {"value": measured.value, "ci95": measured.ci95, "n": measured.n}
     if {"generator", "inverter"} <= set(card):
         card["inverter"]["fresh_latents"] = _recovery(folder)
-    presets.write_json(folder / "card.json", card)
+    files.write_json(folder / "card.json", card)
 
 
 def _recovery(folder) -> dict:
@@ -57,4 +57,4 @@ def _recovery(folder) -> dict:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common_flags.run(main)

@@ -10,6 +10,7 @@ from invgan_tf.attacks import carlini_wagner
 from invgan_tf.defenses import Defended
 from invgan_tf.defenses.defended import straight_through
 
+_ATTACKER = 2**31  # no evaluator's seed is so large: the attacker never knows the evaluator's random starts
 _START_SHARE = 4  # the warm attack starts from the clean image projected with this part of the steps
 
 
@@ -57,11 +58,14 @@ def _search(model, settings, inner_steps, value_range):
 
 @functools.lru_cache(maxsize=4)
 def _authors_search(model, settings, value_range):
-    """The released attack: the projection r squashed to (tanh(r)+1)/2, the gradient from r straight to w."""
+    """The released attack: the projection r squashed to (tanh(r)+1)/2, the gradient from r straight to w.
+
+    Its state is the images' numbers.
+    """
 
     def objective(w, images, state):
         pixels = carlini_wagner.to_pixels(tf.stop_gradient(w), value_range)
-        projected = model.projected(pixels)
+        projected = model.projected(pixels, state)
         squashed = carlini_wagner.to_pixels(straight_through(w, projected), value_range)
         logits = model.classifier(squashed, training=False)
         return logits[:, None, :], _squared(squashed - images), pixels, state
@@ -100,7 +104,7 @@ def bpda(
             clean image); None projects cold every time.
         value_range: lowest and highest pixel.
         indices: the images' numbers, as for `Defense.project`.
-        seed: the attacker's key of random starts; the evaluator's must be another.
+        seed: the attacker's key of random starts; none of an evaluator's starts are drawn by it, whatever the seeds.
 
     Returns:
         Attacked images, float32, same shape, inside `value_range`: what fools the model cold under the
@@ -123,7 +127,9 @@ def bpda(
 
     def descend(targets, numbers, steps):
         targets = tf.constant(targets)
-        return exact.descend(targets, attacked.defense.starts(targets, tf.constant(numbers), restarts, seed), steps)
+        return exact.descend(
+            targets, attacked.defense.starts(targets, tf.constant(numbers), restarts, attacked.seed), steps
+        )
 
     def verify(candidates, found):
         held = np.zeros_like(found)
@@ -158,7 +164,8 @@ def bpda_authors(
     """The attack of the paper's released code, kept to compare with the published BPDA figures.
 
     It squashes the projection r to (tanh(r)+1)/2 before the classifier and in the distance, skips the
-    derivative of the change of variables, and never checks what the defence says of its result. It
+    derivative of the change of variables, and never checks what the defence says of its result. Of the
+    candidates it keeps the least in pixels. It
     projects cold in every iteration with the model's own steps and restarts: give it a `Defended`
     with fewer steps to cut its cost, and say so.
 
@@ -169,7 +176,7 @@ def bpda_authors(
     Returns:
         Attacked images, as `bpda` gives them.
     """
-    attacked, images, labels, _, settings = _prepare(
+    attacked, images, labels, indices, settings = _prepare(
         model,
         images,
         labels,
@@ -178,7 +185,7 @@ def bpda_authors(
         value_range,
         carlini_wagner.Settings(binary_search_steps, max_iterations, learning_rate, initial_const),
     )
-    return _authors_search(attacked, settings, tuple(value_range))(images, labels, lambda: ())
+    return _authors_search(attacked, settings, tuple(value_range))(images, labels, lambda: tf.constant(indices))
 
 
 def _prepare(model, images, labels, indices, seed, value_range, settings):
@@ -186,8 +193,8 @@ def _prepare(model, images, labels, indices, seed, value_range, settings):
     if not isinstance(model, Defended):
         raise ValueError(f"BPDA attacks a Defended classifier, got {type(model).__name__}.")
     images = validation.check_images(images, model.defense.image_shape, value_range)
-    attacked = _with_seed(model, seed)
-    indices = np.arange(len(images)) if indices is None else np.asarray(indices, np.int64)
+    attacked = _with_seed(model, _ATTACKER + validation.check_count("seed", seed, 0))
+    indices = validation.check_indices(indices, len(images))
     if labels is None:
         labels = attacked.predict(images, indices=indices).argmax(axis=1)
     labels = validation.check_labels(labels, len(images), model.classifier.compute_output_shape(images.shape)[-1])

@@ -203,9 +203,9 @@ def carlini_wagner_l2(
     Raises:
         ValueError: for images, labels or settings that do not fit.
     """
-    images = validation.check_images(images, np.shape(images)[1:], value_range)
+    images = validation.check_model_images(model, images, value_range)
     settings = Settings(binary_search_steps, max_iterations, learning_rate, initial_const, confidence)
     labels = attacked_labels(model, images, labels)
     search = _plain_search(model, settings, tuple(value_range))
-    batches = range(0, len(images), batch_size)
+    batches = range(0, len(images), validation.check_count("batch_size", batch_size, 1))
     return np.concatenate([search(images[i : i + batch_size], labels[i : i + batch_size], lambda: ()) for i in batches])

@@ -10,7 +10,7 @@ from invgan_tf import validation
 
 
 def _checked(model, images, labels, eps, value_range):
-    images = validation.check_images(images, np.shape(images)[1:], value_range)
+    images = validation.check_model_images(model, images, value_range)
     if not (np.isfinite(eps) and eps > 0):
         raise ValueError(f"eps must be a positive number, got {eps!r}.")
     if labels is None:

@@ -9,13 +9,17 @@ from invgan_tf.attacks import gradient
 from invgan_tf.defenses import Defended, InvGAN
 
 
-@keras.saving.register_keras_serializable("invgan_tf")
 class Reparameterized(keras.Model):
     """f(G(I(x))) with its true gradient: the defence as the attack sees it."""
 
     def __init__(self, classifier: keras.Model, defense: InvGAN, name: str = "reparameterized"):
         super().__init__(name=name)
         self.classifier, self.defense = classifier, defense
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Shape of a batch of images, its first side open."""
+        return None, *self.defense.image_shape
 
     def compute_output_shape(self, input_shape):
         """Returns `(n, classes)`."""

@@ -18,7 +18,7 @@ class Defense:
     Subclasses say where the descent of Eq. 6 starts.
 
     Args:
-        generator: any Keras model from latents `[n, latent_dim]` to images `[n, h, w, c]`.
+        generator: any functional or sequential Keras model from latents `[n, latent_dim]` to images `[n, h, w, c]`.
         optimizer: the rule of descent.
         steps: T, the default number of steps.
         restarts: R, the default number of starts an image.
@@ -34,6 +34,8 @@ class Defense:
         restarts: int,
         value_range: tuple[float, float] = (0.0, 1.0),
     ):
+        if not hasattr(generator, "output_shape"):
+            raise ValueError(f"{type(generator).__name__} has no output_shape: wrap it in a functional keras.Model.")
         self.generator = generator
         self.optimizer = optimizer
         self.steps = validation.check_count("steps", steps, 0)
@@ -105,9 +107,8 @@ class Defense:
         restarts = self.restarts if restarts is None else validation.check_count("restarts", restarts, 1)
         if projector not in self.projectors:
             raise ValueError(f"Unknown projector {projector!r}; choose one of {', '.join(self.projectors)}.")
-        indices = np.arange(len(images)) if indices is None else np.asarray(indices)
-        if indices.shape != (len(images),):
-            raise ValueError(f"Expected {len(images)} indices, got shape {list(indices.shape)}.")
+        indices = validation.check_indices(indices, len(images))
+        seed = validation.check_count("seed", seed, 0)
         run = self.projectors[projector]
         block = max(1, _LANES // restarts)
         parts = []

@@ -15,7 +15,6 @@ def straight_through(images, projected):
     return tf.identity(projected), lambda upstream: (upstream, tf.zeros_like(upstream))
 
 
-@keras.saving.register_keras_serializable("invgan_tf")
 class Defended(keras.Model):
     """f(projection(x)): from images to logits.
 
@@ -46,6 +45,11 @@ class Defended(keras.Model):
         self.restarts = defense.restarts if restarts is None else validation.check_count("restarts", restarts, 1)
         self.seed = seed
 
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Shape of a batch of images, its first side open."""
+        return None, *self.defense.image_shape
+
     def compute_output_shape(self, input_shape):
         """Returns `(n, classes)`."""
         return self.classifier.compute_output_shape(input_shape)
@@ -55,11 +59,11 @@ class Defended(keras.Model):
         images = tf.convert_to_tensor(images)
         return self.classifier(straight_through(images, self.projected(images)), training=False)
 
-    def projected(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the projection of a batch, without a gradient; a graph function."""
+    def projected(self, images: tf.Tensor, indices: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the projection of a batch, without a gradient; `indices` as for `project`; a graph function."""
         images = tf.stop_gradient(images)
         generator, optimizer = self.defense.generator, self.defense.optimizer
-        indices = tf.range(tf.shape(images)[0], dtype=tf.int64)
+        indices = tf.range(tf.shape(images)[0], dtype=tf.int64) if indices is None else indices
         starts = self.defense.starts(images, indices, self.restarts, self.seed)
         targets = tf.repeat(images, self.restarts, axis=0)
         latents = tf.reshape(starts, (-1, self.defense.latent_dim))
@@ -73,6 +77,12 @@ class Defended(keras.Model):
         """Projects images with this model's steps, restarts and seed."""
         return self.defense.project(images, steps=self.steps, restarts=self.restarts, seed=self.seed, indices=indices)
 
-    def predict(self, images, indices=None) -> np.ndarray:
-        """Returns logits `[n, classes]` of images `[n, h, w, c]`; `indices` as for `Defense.project`."""
-        return accuracy.outputs(self.classifier, self.project(images, indices).images)
+    def predict(self, x, batch_size=None, verbose=0, *, indices=None) -> np.ndarray:
+        """Returns logits `[n, classes]` of images `[n, h, w, c]`.
+
+        Args:
+            x: images.
+            batch_size, verbose: unused, here because Keras's `predict` has them; the defence cuts its own batches.
+            indices: as for `Defense.project`.
+        """
+        return accuracy.outputs(self.classifier, self.project(x, indices).images)

@@ -30,7 +30,7 @@ class DefenseGAN(base.Defense):
         super().__init__(generator, optimizer=optimizer, steps=steps, restarts=restarts, value_range=value_range)
 
     def starts(self, images, indices, restarts, seed):
-        shape, seed = (restarts, self.latent_dim), tf.cast(seed, tf.int64)
+        shape, seed = (restarts, self.latent_dim), tf.constant(seed, tf.int64)
         return tf.map_fn(
             lambda index: tf.random.stateless_normal(shape, tf.stack([seed, index])),
             tf.cast(indices, tf.int64),

@@ -18,6 +18,11 @@ class Classifier(keras.Model):
         self.feature_extractor = feature_extractor
         self.head = head
 
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Shape of a batch of images, its first side open."""
+        return self.feature_extractor.input_shape
+
     def build(self, input_shape):
         """Builds the head for the features of images of `input_shape`."""
         if not self.head.built:

@@ -6,14 +6,13 @@ import importlib.resources
 import json
 import os
 import pathlib
-import uuid
 
 import keras
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from invgan_tf import data, models
+from invgan_tf import data, files, models
 
 _BUILDERS = {
     "generator": models.build_generator,
@@ -36,27 +35,6 @@ def checksum(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def temporary_name(path: pathlib.Path) -> pathlib.Path:
-    """Returns a name beside `path` that nobody else writes to."""
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes text to a temporary name, syncs and renames: the file is whole or the old one."""
-    path = pathlib.Path(path)
-    temporary = temporary_name(path)
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def write_json(path: str | os.PathLike, content) -> None:
-    """Writes JSON, as `write_text` does; ValueError for a number JSON does not have."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
 def save_weights(model: keras.Model, path: str | os.PathLike, dtype: str = "float16") -> None:
     """Writes a model's weights under their Keras paths; whole or not at all.
 
@@ -75,10 +53,9 @@ def save_weights(model: keras.Model, path: str | os.PathLike, dtype: str = "floa
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise PresetError(f"{model.name}'s weight {name} is not finite as {dtype}; nothing was written.")
-    temporary = temporary_name(path)
-    safetensors.numpy.save_file(arrays, temporary)
-    os.chmod(temporary, 0o644)  # safetensors writes for its owner alone
-    os.replace(temporary, path)
+    with files.replacing(path) as temporary:
+        safetensors.numpy.save_file(arrays, temporary)
+        os.chmod(temporary, 0o644)  # safetensors writes for its owner alone
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> keras.Model:
@@ -121,13 +98,34 @@ def find(preset: str | os.PathLike) -> pathlib.Path:
     )
 
 
-def read_card(preset: str | os.PathLike) -> dict:
-    """Returns a preset's card: for each part, how it was made and its weights' sha256."""
+def read_card(preset: str | os.PathLike, dataset: str | None = None) -> dict:
+    """Returns a preset's card: for each part, how it was made and its weights' sha256.
+
+    Args:
+        preset: a packaged preset's name or a folder.
+        dataset: what the caller will use it on; None for anything.
+
+    Raises:
+        PresetError: for an unknown preset, a card that is not one, parts that were trained on another dataset,
+            or an inverter that was trained for another generator.
+    """
     path = find(preset) / "card.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PresetError(f"{path} is not a readable card: {error}.") from error
+    if not isinstance(card, dict) or not all(isinstance(part, dict) for part in card.values()):
+        raise PresetError(f"{path} is not a card: expected an object with one object a part.")
+    for name, part in card.items():
+        if not isinstance(part.get("sha256"), str) or part.get("dataset") not in data.DATASETS:
+            raise PresetError(f"{path} does not say sha256 and a known dataset of {name}.")
+        if dataset not in (None, part["dataset"]):
+            raise PresetError(f"{path}: {name} was trained on {part['dataset']}, not on {dataset}.")
+    if "generator" in card:
+        wanted = card.get("inverter", {}).get("generator_sha256", card["generator"]["sha256"])
+        if wanted != card["generator"]["sha256"]:
+            raise PresetError(f"{path}: the inverter was trained for another generator, sha256 {wanted[:12]}...")
+    return card
 
 
 def load(preset: str | os.PathLike, part: str, *, dtype: str = "float32") -> keras.Model:

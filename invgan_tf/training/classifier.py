@@ -7,6 +7,8 @@ from invgan_tf import data
 from invgan_tf.evaluation import accuracy
 from invgan_tf.training import loop
 
+_ROLE_STRIDE = 40_503 * 2**13
+
 
 class ClassifierTrainer(loop.Trainer):
     """Cross-entropy and Adam; dropout's masks are a function of (seed, step).
@@ -38,7 +40,8 @@ class ClassifierTrainer(loop.Trainer):
     def train_step(self, step, batch):
         images, labels = batch
         for role, state in enumerate(self.dropout_states):
-            state.assign(tf.cast(tf.stack([self.seed + role, step]), state.dtype))
+            key = (self.seed + role * _ROLE_STRIDE) % 2**31  # so that no two seeds share a layer's masks
+            state.assign(tf.cast(tf.stack([key, step]), state.dtype))
         with tf.GradientTape() as tape:
             logits = self.classifier(images, training=True)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))

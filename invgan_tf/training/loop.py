@@ -80,7 +80,7 @@ def train(
         checkpoint_every, snapshot_every, summary_every: in steps.
 
     Yields:
-        `Progress` after resuming and after every chunk.
+        `Progress` after resuming and after every chunk; closing the generator there saves a checkpoint.
 
     Raises:
         FloatingPointError: if a metric or a weight is not finite; the last good checkpoint stays.
@@ -123,7 +123,12 @@ def train(
             writer.flush()
         if snapshot_every and step % snapshot_every == 0:
             _export(trainer, folder / "snapshots" / f"{step:06d}")
-        yield Progress(step, metrics)
+        try:
+            yield Progress(step, metrics)
+        except GeneratorExit:  # stopped between two chunks: nothing is lost
+            manager.save(checkpoint_number=step)
+            writer.close()
+            raise
     _export(trainer, folder)
     writer.close()
 

@@ -203,19 +203,51 @@ def test_bpda_on_a_transparent_defence_is_carlini_wagner(classifier, examples, i
     np.testing.assert_allclose(_norm(through - images), _norm(bare - images), rtol=0.02)
 
 
-def test_bpda_counts_only_what_fools_the_cold_defence(classifier, examples):
-    keras.utils.set_random_seed(4)
-    defense = DefenseGAN(models.build_generator(width=4), steps=4, restarts=2)
-    model = Defended(classifier, defense)
-    images = examples.images[:8]
-    labels = model.predict(images).argmax(axis=1)
-    attacked = attacks.bpda(model, images, max_iterations=20, inner_steps=2, seed=5)
-    changed = np.any(attacked != images, axis=(1, 2, 3))
-    under_attackers_seed = Defended(classifier, defense, seed=5)
-    cold = under_attackers_seed.predict(attacked).argmax(axis=1)
-    own = under_attackers_seed.predict(images).argmax(axis=1)
-    assert np.all(cold[changed] != own[changed])
-    assert len(labels) == 8 and attacked.min() >= 0 and attacked.max() <= 1
+@pytest.fixture(scope="module")
+def shipped():
+    """The shipped classifier behind a short DefenseGAN, and four digits that both read rightly."""
+    defense = DefenseGAN.from_preset("mnist", steps=20, restarts=4)
+    model = Defended(presets.load_classifier("mnist", "A"), defense)
+    digits = data.load("mnist", "test", limit=40)
+    read = model.predict(digits.images).argmax(axis=1) == digits.labels
+    return model, digits.images[read][:4], digits.labels[read][:4]
+
+
+def test_bpda_on_a_random_defence_holds_under_seeds_it_never_saw(shipped):
+    model, images, labels = shipped
+    attacked = attacks.bpda(model, images, labels=labels, binary_search_steps=3, max_iterations=60, seed=5)
+    assert np.all(np.any(attacked != images, axis=(1, 2, 3)))
+    held = []
+    for seed in (0, 5, 6):  # the attacker's number too: its starts are not the evaluator's
+        evaluated = Defended(model.classifier, model.defense, seed=seed)
+        held.append(np.mean(evaluated.predict(attacked).argmax(axis=1) == labels))
+    assert np.mean(held) <= 0.5
+
+
+def test_attacker_and_evaluator_never_draw_the_same_starts(shipped, monkeypatch):
+    model, images, labels = shipped
+    seen = []
+    starts = DefenseGAN.starts
+
+    def recorded(self, images, indices, restarts, seed):
+        seen.append((seed, tuple(np.asarray(indices))))
+        return starts(self, images, indices, restarts, seed)
+
+    monkeypatch.setattr(DefenseGAN, "starts", recorded)
+    attacks.bpda(model, images, labels=labels, binary_search_steps=1, max_iterations=1, indices=[7, 3, 5, 9], seed=0)
+    assert seen[0][1] == (7, 3, 5, 9) and all(set(indices) <= {7, 3, 5, 9} for _, indices in seen)
+    assert {seed for seed, _ in seen}.isdisjoint(range(2**31))
+
+
+@pytest.mark.parametrize("attack", [attacks.bpda, attacks.bpda_authors])
+def test_bpda_does_not_depend_on_an_images_place(shipped, attack):
+    model, images, labels = shipped
+    short = Defended(model.classifier, model.defense, steps=2, restarts=2)
+    options = {"binary_search_steps": 1, "max_iterations": 2, "seed": 3, "learning_rate": 3.0}
+    forward = attack(short, images, labels=labels, indices=[0, 1, 2, 3], **options)
+    backward = attack(short, images[::-1], labels=labels[::-1], indices=[3, 2, 1, 0], **options)
+    assert np.any(forward != images)
+    np.testing.assert_allclose(forward, backward[::-1], atol=1e-4)
 
 
 def test_bpda_views_are_the_better_half_of_each_images_restarts(classifier, examples, identity_defense):
@@ -244,11 +276,24 @@ def test_bpda_authors_differs_and_stays_in_range(classifier, examples, identity_
     assert not np.allclose(attacked, attacks.bpda(model, images, labels=labels, max_iterations=10, inner_steps=None))
 
 
-def test_attacks_repeat_under_a_seed(classifier, examples):
-    defense = DefenseGAN(models.build_generator(width=4), steps=3, restarts=2)
-    model, images = Defended(classifier, defense), examples.images[:4]
-    first, again = (attacks.bpda(model, images, max_iterations=5, inner_steps=2, seed=3) for _ in range(2))
+def test_attacks_repeat_under_a_seed(shipped):
+    model, images, labels = shipped
+    options = {"labels": labels, "binary_search_steps": 1, "max_iterations": 20}
+    first, again, other = (attacks.bpda(model, images, seed=seed, **options) for seed in (3, 3, 4))
+    assert np.any(first != images)
     np.testing.assert_allclose(first, again, atol=1e-5)
+    assert not np.allclose(first, other, atol=1e-5)
+
+
+def test_pixels_that_rounding_left_outside_are_attacked_all_the_same(classifier, examples):
+    images = examples.images[:4].copy()
+    images[images == 1] = np.float32(1 + 9.5e-7)
+    assert images.max() > 1
+    options = {"binary_search_steps": 2, "max_iterations": 30}
+    attacked = attacks.carlini_wagner_l2(classifier, images, **options)
+    np.testing.assert_allclose(
+        attacked, attacks.carlini_wagner_l2(classifier, examples.images[:4], **options), atol=1e-4
+    )
 
 
 def test_arguments_stay_as_they_are(classifier, examples):
@@ -267,6 +312,9 @@ def test_arguments_stay_as_they_are(classifier, examples):
         (lambda m, x: attacks.carlini_wagner_l2(m, x, labels=[1, 10]), "labels in 0..9"),
         (lambda m, x: attacks.carlini_wagner_l2(m, x, binary_search_steps=0), "binary_search_steps must be"),
         (lambda m, x: attacks.carlini_wagner_l2(m, x, learning_rate=-1.0), "learning_rate must be positive"),
+        (lambda m, x: attacks.carlini_wagner_l2(m, x, batch_size=0), "batch_size must be"),
+        (lambda m, x: attacks.fgsm(m, x[0], eps=0.3), r"Expected images of shape \[n, 28, 28, 1\]"),
+        (lambda m, x: attacks.fgsm(m, x.reshape(2, 14, 56, 1), eps=0.3), r"Expected images of shape \[n, 28, 28, 1\]"),
         (lambda m, x: attacks.reparameterization(m, x, eps=0.3), "Defended by InvGAN"),
         (lambda m, x: attacks.bpda(m, x), "BPDA attacks a Defended classifier"),
         (lambda m, x: attacks.pgd(m, x, eps=0.3, step_size=0.4), "step_size must lie between"),

@@ -9,7 +9,7 @@ import pytest
 
 import invgan_tf
 from experiments import cells
-from invgan_tf import models
+from invgan_tf import files, models
 
 KEY = {"attack": "FGSM", "epsilon": 0.3, "indices": [0, 1, 2]}
 
@@ -70,8 +70,30 @@ def test_kind_is_part_of_the_key(store, compute):
 def test_version_is_part_of_the_key(store, compute, monkeypatch):
     store.get("attack", KEY, compute)
     monkeypatch.setattr(invgan_tf, "__version__", "another")
-    store.get("attack", KEY, compute)
+    cells.CellStore(store.folder).get("attack", KEY, compute)
     assert compute.calls == 2
+
+
+def test_code_that_computes_is_part_of_the_key(store, compute, monkeypatch, tmp_path):
+    library = pathlib.Path(invgan_tf.__file__).parent
+    shutil.copytree(library, tmp_path / "invgan_tf", ignore=shutil.ignore_patterns("embedded", "presets"))
+    changed = tmp_path / "invgan_tf" / "attacks" / "bpda.py"
+    monkeypatch.setattr(invgan_tf, "__file__", str(tmp_path / "invgan_tf" / "__init__.py"))
+    store.get("attack", KEY, compute)
+    for text in (changed.read_text(), changed.read_text() + "#"):
+        changed.write_text(text)
+        cells._sources.cache_clear()
+        cells.CellStore(store.folder).get("attack", KEY, compute)
+    cells._sources.cache_clear()
+    assert compute.calls == 2
+
+
+def test_context_is_part_of_the_key(store, compute):
+    store.get("attack", KEY, compute)
+    cells.CellStore(store.folder, {"deterministic": True}).get("attack", KEY, compute)
+    assert compute.calls == 2
+    with pytest.raises(ValueError, match="may not hold any of kind, version, sources"):
+        store.get("attack", {"sources": ""}, compute)
 
 
 def _truncate(path):
@@ -130,7 +152,7 @@ def test_failed_write_leaves_no_file_under_the_final_name(store, compute, monkey
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells.os, failing, full_disk)
+        patch.setattr(files.os, failing, full_disk)
         with pytest.raises(OSError, match="No space"):
             store.get("attack", KEY, compute)
     assert not _files(store)
@@ -202,7 +224,7 @@ def test_file_names_its_kind_and_holds_its_key(store, compute):
     assert path.name.startswith("attack-")
     with np.load(path, allow_pickle=False) as file:
         key = json.loads(str(file["key"]))
-    assert key == {**KEY, "kind": "attack", "version": invgan_tf.__version__}
+    assert key == {**KEY, "kind": "attack", "version": invgan_tf.__version__, "sources": cells._sources()}
 
 
 def test_fingerprint_follows_every_weight():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from invgan_tf import models, presets
+from invgan_tf import files, models, presets
 
 ATTACKS = "--attacks=clean,fgsm,rp,bpda"
 SMALL = ["--dataset=mnist", "--num_images=6", "--steps=3", "--defensegan_steps=2", "--restarts=2", "--bpda_images=2"]
@@ -32,7 +32,7 @@ def _write_preset(folder, seed):
         path = folder / f"{name}.safetensors"
         presets.save_weights(network, path)
         card[name] = {"dataset": "mnist", "sha256": presets.checksum(path)}
-    presets.write_json(folder / "card.json", card)
+    files.write_json(folder / "card.json", card)
     return folder
 
 
@@ -108,14 +108,15 @@ def test_other_weights_never_meet_old_cells(finished, tmp_path):
     assert len(list((folder / "cells").iterdir())) == before + 5
 
 
-def test_a_killed_run_goes_on(preset, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_killed_run_goes_on(preset, tmp_path, sent):
     arguments = [*SMALL, "--attacks=clean,fgsm", f"--preset_dir={preset}", f"--output_dir={tmp_path}"]
     process = subprocess.Popen(_command(*arguments), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not (tmp_path / "results.json").exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(sent)
+    assert process.wait(timeout=60) in ((-sent,) if sent == signal.SIGKILL else (130, 0))  # 0: it was done before
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*.npz")}
     assert kept
     assert _run(*arguments).returncode == 0
@@ -160,10 +161,13 @@ def test_stored_images_score_to_the_reported_cell(preset, finished):
         ("--steps=many", "steps"),
         ("--no_such_flag=1", "no_such_flag"),
         ("--preset_dir=nowhere", "nowhere"),
+        ("--attacks=bpda --defenses=none", "leave no cell"),
+        ("--dataset=fashion_mnist --preset_dir=mnist", "trained on mnist, not on fashion_mnist"),
+        (f"--cells_dir={__file__}", "test_table2.py"),
     ],
 )
 def test_usage_errors_name_the_flag_before_any_work(flag, named, tmp_path):
-    done = _run("--dataset=mnist", flag, f"--output_dir={tmp_path}")
+    done = _run("--dataset=mnist", *flag.split(), f"--output_dir={tmp_path}")
     assert done.returncode != 0
     assert named in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -12,9 +13,10 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import train_classifier, train_gan, train_inverter
-from invgan_tf import data, models, presets
+from experiments import common_flags, train_classifier, train_gan, train_inverter
+from invgan_tf import data, files, models, presets
 from invgan_tf.evaluation import accuracy
+from invgan_tf.training import loop
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -116,7 +118,7 @@ def test_inverter_program_opens_no_dataset(narrow, tmp_path, monkeypatch):
     weights = source / "generator.safetensors"
     presets.save_weights(models.build_generator(), weights)
     checksum = presets.checksum(weights)
-    presets.write_json(source / "card.json", {"generator": {"dataset": "mnist", "sha256": checksum}})
+    files.write_json(source / "card.json", {"generator": {"dataset": "mnist", "sha256": checksum}})
 
     def refuse(*args, **kwargs):
         raise AssertionError("a dataset was opened")
@@ -155,6 +157,42 @@ def test_classifier_program_counts_its_steps_in_epochs(narrow, tmp_path, monkeyp
     monkeypatch.setitem(data.DATASETS["mnist"].sizes, "train", 205)
     card = _run(train_classifier, tmp_path, classifier="E", epochs=3, batch_size=50)
     assert card["classifier_e"]["steps"] == 3 * 4
+
+
+def test_card_tells_of_the_run_that_trained(narrow, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train_classifier.py", "--first"])
+    first = _run(train_classifier, tmp_path, classifier="E", training_steps=2, batch_size=4)
+    monkeypatch.setattr(sys, "argv", ["train_classifier.py", "--second"])
+    assert _run(train_classifier, tmp_path, classifier="E", training_steps=2, batch_size=4) == first
+    assert first["classifier_e"]["command"] == "python -m experiments.train_classifier --first"
+
+
+def test_fewer_steps_than_are_trained_are_refused(narrow, tmp_path):
+    _run(train_classifier, tmp_path, classifier="E", training_steps=3, batch_size=4)
+    with pytest.raises(common_flags.FlagError, match="a training of 3 steps, more than the 2 asked for"):
+        _run(train_classifier, tmp_path, classifier="E", training_steps=2, batch_size=4)
+
+
+def test_another_run_in_the_folder_is_refused(narrow, tmp_path):
+    _run(train_classifier, tmp_path, classifier="E", training_steps=1, batch_size=4)
+    with pytest.raises(common_flags.FlagError, match="batch_size = 4, this one has 5"):
+        _run(train_classifier, tmp_path, classifier="E", training_steps=1, batch_size=5)
+
+
+def test_interrupted_training_keeps_its_last_step(narrow, tmp_path, monkeypatch):
+    """The signal comes at step 3, between two checkpoints."""
+    train = loop.train
+
+    def interrupting(*args, **kwargs):
+        for state in train(*args, chunk=1, **kwargs):
+            if state.step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield state
+
+    monkeypatch.setattr(loop, "train", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        _run(train_classifier, tmp_path, classifier="E", training_steps=9, batch_size=4)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("*.index")] == ["ckpt-3.index"]
 
 
 def test_same_command_goes_on_where_the_run_ended(narrow, tmp_path):

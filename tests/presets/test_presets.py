@@ -1,7 +1,6 @@
 """Weights on disk: what comes back is what was saved, and nothing foreign or damaged is accepted."""
 
 import importlib.resources
-import json
 import pickle
 
 import keras
@@ -10,14 +9,14 @@ import pytest
 import safetensors.numpy
 from keras import layers
 
-from invgan_tf import models, presets
+from invgan_tf import files, models, presets
 
 PART = "classifier_e"
 
 
 def _write_card(folder, **facts):
     card = {PART: {"sha256": presets.checksum(folder / f"{PART}.safetensors"), "dataset": "mnist", **facts}}
-    presets.write_json(folder / "card.json", card)
+    files.write_json(folder / "card.json", card)
 
 
 @pytest.fixture
@@ -214,24 +213,33 @@ def test_checksum_is_sha256(tmp_path):
     assert presets.checksum(tmp_path / "abc") == expected
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "card.json"
-    presets.write_json(path, {"a": [1, 2.5]})
-    assert json.loads(path.read_text()) == {"a": [1, 2.5]}
-    with pytest.raises(ValueError, match="JSON"):
-        presets.write_json(path, {"a": float("nan")})
-    assert json.loads(path.read_text()) == {"a": [1, 2.5]}
-    assert [file.name for file in tmp_path.iterdir()] == ["card.json"]
+def _card(path, **parts):
+    files.write_json(path / "card.json", parts)
+    return path
 
 
-def test_failed_write_keeps_the_old_text(tmp_path, monkeypatch):
-    path = tmp_path / "card.json"
-    presets.write_text(path, "old")
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"generator": {"dataset": "mnist"}}, "sha256 and a known dataset of generator"),
+        ({"generator": {"dataset": "nope", "sha256": "ab"}}, "sha256 and a known dataset of generator"),
+        ({"generator": {"dataset": "fashion_mnist", "sha256": "ab"}}, "trained on fashion_mnist, not on mnist"),
+        ({"generator": 3}, "not a card"),
+        (
+            {
+                "generator": {"dataset": "mnist", "sha256": "ab"},
+                "inverter": {"dataset": "mnist", "sha256": "cd", "generator_sha256": "0" * 64},
+            },
+            "trained for another generator",
+        ),
+    ],
+)
+def test_cards_that_do_not_fit_are_refused(tmp_path, parts, message):
+    with pytest.raises(presets.PresetError, match=message):
+        presets.read_card(_card(tmp_path, **parts), "mnist")
 
-    def full_disk(descriptor):
-        raise OSError("No space left on device")
 
-    monkeypatch.setattr(presets.os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        presets.write_text(path, "new and longer")
-    assert path.read_text() == "old"
+def test_shipped_card_fits_its_dataset_alone():
+    assert "inverter" in presets.read_card("mnist", "mnist")
+    with pytest.raises(presets.PresetError, match="trained on mnist, not on cifar10"):
+        presets.read_card("mnist", "cifar10")

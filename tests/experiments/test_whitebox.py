@@ -1,0 +1,42 @@
+"""The keys of what an evaluation keeps: everything that makes a projection another one."""
+
+import keras
+import numpy as np
+import pytest
+from absl import flags
+
+from experiments import common_flags, whitebox  # noqa: F401 - defines --seed
+from invgan_tf import data, models, projection
+from invgan_tf.defenses import Defended, DefenseGAN
+
+
+def _key(seed=1, dtype="float32", value=0.5, steps=3, restarts=2, **options):
+    keras.utils.set_random_seed(seed)
+    defense = DefenseGAN(models.build_generator(width=4, dtype=dtype), steps=steps, restarts=restarts, **options)
+    examples = data.Examples(np.full((1, 28, 28, 1), value, np.float32), np.zeros(1, np.int32))
+    classifier = models.build_classifier("E")
+    box = whitebox.WhiteBox(None, data.spec("mnist"), classifier, {"defensegan": defense}, examples)
+    return box._defense_key(Defended(classifier, defense))
+
+
+@pytest.fixture(autouse=True)
+def _parsed_flags():
+    flags.FLAGS(["program"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 2},
+        {"steps": 4},
+        {"restarts": 3},
+        {"dtype": "bfloat16"},
+        {"dtype": "mixed_bfloat16"},
+        {"optimizer": projection.Momentum(learning_rate=9.0)},
+        {"optimizer": projection.Momentum(momentum=0.8)},
+        {"optimizer": projection.Adam()},
+    ],
+)
+def test_projections_key_follows_all_that_makes_it(change):
+    assert _key() == _key(value=0.7)
+    assert _key() != _key(**change)
