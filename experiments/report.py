@@ -15,6 +15,7 @@ import tabulate
 import tensorflow as tf
 
 from invgan_tf import files
+from invgan_tf.evaluation import accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Report:
         output_dir: where results.json, table.md and the TensorBoard events go.
         absent: (row, column) pairs the table does not have.
         note: what a reader must know of the table besides its cells.
+        compared: two rows whose accuracies are compared, image by image.
     """
 
     def __init__(
@@ -72,13 +74,15 @@ class Report:
         output_dir: str | os.PathLike,
         absent: Sequence[tuple[str, str]] = (),
         note: str = "",
+        compared: tuple[str, str] = ("InvGAN", "DefenseGAN"),
     ):
         self.experiment, self.dataset, self.title = experiment, dataset, title
         self.rows, self.columns, self.settings = list(rows), list(columns), dict(settings)
         self.expected = [(row, column) for row in rows for column in columns if (row, column) not in absent]
         self.folder = pathlib.Path(output_dir)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.note = note
+        self.note, self.compared = note, compared
+        self.correct: dict[tuple[str, str], np.ndarray] = {}
         self.cells: dict[tuple[str, str], Cell] = {}
         self.environment = environment()
         self.began = time.perf_counter()
@@ -89,14 +93,17 @@ class Report:
         """Whether every cell of the table is there."""
         return all(place in self.cells for place in self.expected)
 
-    def add(self, cell: Cell, pictures: np.ndarray | None = None) -> None:
+    def add(self, cell: Cell, correct: np.ndarray | None = None, pictures: np.ndarray | None = None) -> None:
         """Adds a cell and writes everything anew.
 
         Args:
             cell: the measured cell.
+            correct: whether each image was classified rightly, `[n]`, for comparisons of rows.
             pictures: `[rows, columns, h, w, c]` in [0, 1], shown in TensorBoard under the cell's name.
         """
         self.cells[cell.row, cell.column] = cell
+        if correct is not None:
+            self.correct[cell.row, cell.column] = correct
         name = f"{cell.row}/{cell.column}".replace(" ", "_")
         with self.writer.as_default(step=0):
             tf.summary.scalar(f"{self.experiment}/{name}", cell.value)
@@ -123,18 +130,31 @@ class Report:
                     for place in self.expected
                     if place in self.cells
                 ],
+                "comparisons": self.comparisons(),
                 "settings": self.settings,
                 "environment": self.environment,
             },
         )
         files.write_text(self.folder / "table.md", self.markdown())
 
+    def comparisons(self) -> list[dict]:
+        """Returns, for each column, how the two compared rows differ and McNemar's p-value."""
+        found = []
+        for column in self.columns:
+            first, second = (self.correct.get((row, column)) for row in self.compared)
+            if first is not None and second is not None:
+                difference, p = float(first.mean() - second.mean()), accuracy.mcnemar(first, second)
+                found.append({"rows": self.compared, "column": column, "difference": difference, "p": p})
+        return found
+
     def markdown(self) -> str:
         """Returns the table: measured value, 95 % interval and n, and the published figure beside it."""
         body = [[row, *(self._text(row, column) for column in self.columns)] for row in self.rows]
         table = tabulate.tabulate(body, headers=["", *self.columns], tablefmt="github", disable_numparse=True)
         legend = "Measured accuracy [95 % Wilson interval over images], n images (paper: published figure)."
-        return f"## {self.title}\n\n{table}\n\n{legend} {self.note}".rstrip() + "\n"
+        pairs = [f"{given['column']} {given['difference']:+.3f} (p = {given['p']:.2g})" for given in self.comparisons()]
+        compared = f"\n\n{' less '.join(self.compared)} on the same images, McNemar's test: {', '.join(pairs)}."
+        return f"## {self.title}\n\n{table}\n\n{legend} {self.note}".rstrip() + (compared if pairs else "") + "\n"
 
     def _text(self, row, column):
         if (row, column) not in self.expected:

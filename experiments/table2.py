@@ -59,13 +59,14 @@ def _note() -> str:
 
 
 def _cell(attack, defense, outcomes):
-    """Returns the cell of a column and row, and the pictures that show it: clean, attacked, as classified."""
+    """Returns a column and row's cell, which images were right, and pictures: clean, attacked, as classified."""
     row, column = whitebox.ROWS[defense], whitebox.COLUMNS[attack]
     joined = {
         name: np.concatenate([getattr(outcome, name) for outcome in outcomes])
         for name in ("clean", "attacked", "seen", "logits", "labels")
     }
-    measured = accuracy.Proportion.of(joined["logits"].argmax(axis=1) == joined["labels"])
+    correct = joined["logits"].argmax(axis=1) == joined["labels"]
+    measured = accuracy.Proportion.of(correct)
     sizes = {} if attack == "clean" else report.perturbation(joined["clean"], joined["attacked"])
     losses = [outcome.loss for outcome in outcomes if outcome.loss is not None]
     cell = report.Cell(
@@ -81,7 +82,7 @@ def _cell(attack, defense, outcomes):
     )
     low, high = data.spec(FLAGS.dataset).value_range
     pictures = np.stack([joined[name][:_SHOWN] for name in ("clean", "attacked", "seen")])
-    return cell, (pictures - low) / (high - low)
+    return cell, correct, (pictures - low) / (high - low)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """BPDA (Athalye et al. 2018): Carlini-Wagner L2 on the whole defence, the projection's gradient taken as identity."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -11,6 +12,7 @@ from invgan_tf.defenses import Defended
 from invgan_tf.defenses.defended import straight_through
 
 _ATTACKER = 2**31  # no evaluator's seed is so large: the attacker never knows the evaluator's random starts
+_WARM_CONFIDENCE = 6.0  # a warm projection lags: fooled by this much, the cold one mostly is (tools.compare_bpda)
 _START_SHARE = 4  # the warm attack starts from the clean image projected with this part of the steps
 
 
@@ -33,24 +35,27 @@ def _views(model, targets, latents):
 
 @functools.lru_cache(maxsize=4)
 def _search(model, settings, inner_steps, value_range):
-    """The correct attack; its state is the latents that the last iteration came to, or the images' numbers."""
+    """The correct attack.
+
+    Its state is the images' numbers and, of a warm search, how far the last iteration came from the
+    defence's starts, with the optimiser's slots and step. InvGAN's starts follow the pixels.
+    """
     defense, optimizer, restarts = model.defense, model.defense.optimizer, model.restarts
 
     def objective(w, images, state):
+        numbers, warm = state[0], state[1:]
         pixels = carlini_wagner.to_pixels(w, value_range)
-        if inner_steps is None:
-            starts = defense.starts(tf.stop_gradient(pixels), state, restarts, model.seed)
-            latents, step, stop = tf.reshape(starts, (-1, defense.latent_dim)), tf.constant(0), tf.constant(model.steps)
-            slots = optimizer.slots(latents)
-        else:
-            latents, slots, step = state
+        targets = tf.stop_gradient(tf.repeat(pixels, restarts, axis=0))
+        starts = defense.starts(tf.stop_gradient(pixels), numbers, restarts, model.seed)
+        starts = tf.reshape(starts, (-1, defense.latent_dim))
+        if warm:
+            offset, slots, step = warm
             stop = step + inner_steps
-        targets = tf.repeat(pixels, restarts, axis=0)
-        latents, slots = projection.descend(
-            defense.generator, optimizer, tf.stop_gradient(targets), latents, slots, step, stop
-        )
-        logits = _views(model, targets, tf.stop_gradient(latents))
-        state = state if inner_steps is None else (latents, slots, stop)
+        else:
+            offset, slots, step, stop = 0.0, optimizer.slots(starts), tf.constant(0), tf.constant(model.steps)
+        latents, slots = projection.descend(defense.generator, optimizer, targets, starts + offset, slots, step, stop)
+        logits = _views(model, tf.repeat(pixels, restarts, axis=0), tf.stop_gradient(latents))
+        state = (numbers, latents - starts, slots, stop) if warm else (numbers,)
         return logits, _squared(pixels - images), pixels, state
 
     return carlini_wagner.Search(objective, settings, value_range)
@@ -100,8 +105,9 @@ def bpda(
         labels: labels to move away from, `[n]`; by default the defended model's own predictions.
         binary_search_steps, max_iterations, learning_rate, initial_const: as for `carlini_wagner_l2`.
         inner_steps: steps of Eq. 6 an iteration makes, shared by the restarts (each makes one at least),
-            going on from the latents of the iteration before (at first, of a shorter projection of the
-            clean image); None projects cold every time.
+            going on as far from the defence's starts as the iteration before came (at first, a shorter
+            projection of the clean image), and must be fooled by a margin, for it lags; None projects cold
+            every time.
         value_range: lowest and highest pixel.
         indices: the images' numbers, as for `Defense.project`.
         seed: the attacker's key of random starts; none of an evaluator's starts are drawn by it, whatever the seeds.
@@ -127,23 +133,24 @@ def bpda(
 
     def descend(targets, numbers, steps):
         targets = tf.constant(targets)
-        return exact.descend(
-            targets, attacked.defense.starts(targets, tf.constant(numbers), restarts, attacked.seed), steps
-        )
+        starts = attacked.defense.starts(targets, tf.constant(numbers), restarts, attacked.seed)
+        return starts, *exact.descend(targets, starts, steps)
 
     def verify(candidates, found):
         held = np.zeros_like(found)
         if found.any():
-            logits = _views(attacked, *descend(candidates[found], indices[found], attacked.steps))
+            _, targets, latents = descend(candidates[found], indices[found], attacked.steps)
+            logits = _views(attacked, targets, latents)
             held[found] = np.all(carlini_wagner.margin(logits, labels[found]) < 0, axis=1)
         return held
 
-    if inner_steps is None:
-        state = tf.constant(indices)
-    else:
+    state = (tf.constant(indices),)
+    if inner_steps is not None:
         inner_steps = max(1, validation.check_count("inner_steps", inner_steps, 1) // restarts)
-        _, latents = descend(images, indices, attacked.steps // _START_SHARE)
-        state = latents, attacked.defense.optimizer.slots(latents), tf.constant(0)
+        settings = dataclasses.replace(settings, confidence=_WARM_CONFIDENCE)
+        starts, _, latents = descend(images, indices, attacked.steps // _START_SHARE)
+        offset = latents - tf.reshape(starts, latents.shape)
+        state = *state, offset, attacked.defense.optimizer.slots(latents), tf.constant(0)
     search = _search(attacked, settings, inner_steps, tuple(value_range))
     return search(images, labels, lambda: state, verify)
 

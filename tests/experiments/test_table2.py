@@ -77,6 +77,16 @@ def test_results_hold_every_cell_asked_for(finished):
     assert results["environment"]["tensorflow"] == tf.__version__
 
 
+def test_rows_are_compared_image_by_image(finished):
+    results = _results(finished[0])
+    values = {(cell["row"], cell["column"]): cell["value"] for cell in results["cells"]}
+    assert [given["column"] for given in results["comparisons"]] == ["Clean", "FGSM", "RP", "BPDA"]
+    for given in results["comparisons"]:
+        column = given["column"]
+        assert given["difference"] == pytest.approx(values["InvGAN", column] - values["DefenseGAN", column])
+        assert 0 < given["p"] <= 1
+
+
 def test_terminal_and_files_show_the_same_table(finished):
     folder, done = finished
     table = (folder / "table.md").read_text()
