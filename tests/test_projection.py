@@ -156,7 +156,7 @@ def test_arguments_stay_as_they_are(networks, images):
         ({"steps": 2.5}, "steps must be an integer"),
         ({"restarts": 2}, "restarts must be 1"),
         ({"projector": "quick"}, "Unknown projector 'quick'"),
-        ({"indices": [1]}, "Expected 2 indices"),
+        ({"indices": [1]}, "Expected 2 integer indices"),
     ],
 )
 def test_bad_arguments_are_named(networks, change, message):

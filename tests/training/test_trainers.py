@@ -130,14 +130,16 @@ def test_weights_are_exported_at_the_end_and_at_snapshots(tmp_path):
     }
 
 
-def test_run_goes_on_from_its_newest_checkpoint(tmp_path):
+@pytest.mark.parametrize(("closed", "steps"), [(False, [8, 10, 11]), (True, [10, 11])], ids=["killed", "closed"])
+def test_run_goes_on_from_its_newest_checkpoint(tmp_path, closed, steps):
     progress = loop.train(_Counting(), steps=11, output_dir=tmp_path, chunk=5, checkpoint_every=4)
     while next(progress).step < 10:
         pass
-    progress.close()
+    if closed:  # saves where it stands; one that is killed has the last checkpoint
+        progress.close()
     assert not list(tmp_path.glob("*.safetensors"))
     resumed = _Counting()
-    assert [state.step for state in _train(resumed, tmp_path)] == [8, 10, 11]
+    assert [state.step for state in _train(resumed, tmp_path)] == steps
     assert resumed.count == 11
 
 
