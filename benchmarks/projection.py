@@ -1,5 +1,6 @@
 """The exact loop of Eq. 6 against what a user would write: `python -m benchmarks.projection --network=mnist`."""
 
+import os
 import time
 
 import keras
@@ -90,7 +91,7 @@ def _python_loop(network, batch, compiled):
 def _torch(network, batch, dtype):
     import torch
 
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     generator, images, start = _problem(network, batch, "float32")
     draw, steps = networks.to_torch(generator, dtype), _steps(batch)
     target = torch.from_numpy(np.transpose(images.numpy(), (0, 3, 1, 2)).copy())
@@ -138,12 +139,6 @@ def _product(dtype, flop):
         return 2 * a.shape[0] * a.shape[1] * b.shape[1] / flop
 
     return work
-
-
-def _cores():
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

@@ -67,16 +67,18 @@ def train(
         raise common_flags.FlagError(f"{folder} holds a training of {first} steps, more than the {steps} asked for.")
     interrupted = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: interrupted.set()) for number in _SIGNALS}
-    # What an earlier run has done does not count into the rate.
-    with tqdm.tqdm(total=steps, initial=first, desc=title, unit="step", mininterval=1.0) as bar:
-        for state in progress:
-            bar.update(state.step - bar.n)
-            bar.set_postfix({name: f"{value:.4g}" for name, value in state.metrics.items()}, refresh=False)
-            if interrupted.is_set():
-                progress.close()  # saves a checkpoint
-                raise KeyboardInterrupt
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    try:
+        # What an earlier run has done does not count into the rate.
+        with tqdm.tqdm(total=steps, initial=first, desc=title, unit="step", mininterval=1.0) as bar:
+            for state in progress:
+                bar.update(state.step - bar.n)
+                bar.set_postfix({name: f"{value:.4g}" for name, value in state.metrics.items()}, refresh=False)
+                if interrupted.is_set():
+                    progress.close()  # saves a checkpoint
+                    raise KeyboardInterrupt
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return made
 
 

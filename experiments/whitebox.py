@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from absl import flags
 
-from experiments import cells
+from experiments import cells, common_flags
 from invgan_tf import attacks, data, defenses, presets
 from invgan_tf.evaluation import accuracy
 
@@ -51,7 +51,7 @@ flags.DEFINE_string(
     "Default: OUTPUT_DIR/cells, or runs/cells without --output_dir.",
 )
 
-FLAGS = flags.FLAGS
+FLAGS = common_flags.FLAGS  # --seed, --dataset and the folders are defined there
 
 COLUMNS = {
     "clean": "Clean",

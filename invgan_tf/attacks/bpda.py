@@ -110,7 +110,7 @@ def bpda(
             every time.
         value_range: lowest and highest pixel.
         indices: the images' numbers, as for `Defense.project`.
-        seed: the attacker's key of random starts; none of an evaluator's starts are drawn by it, whatever the seeds.
+        seed: the attacker's key of random starts; no evaluator's seed below 2^31 draws the same ones.
 
     Returns:
         Attacked images, float32, same shape, inside `value_range`: what fools the model cold under the

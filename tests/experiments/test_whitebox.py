@@ -3,9 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from absl import flags
 
-from experiments import common_flags, whitebox  # noqa: F401 - defines --seed
+from experiments import whitebox
 from invgan_tf import data, models, projection
 from invgan_tf.defenses import Defended, DefenseGAN
 
@@ -21,7 +20,7 @@ def _key(seed=1, dtype="float32", value=0.5, steps=3, restarts=2, **options):
 
 @pytest.fixture(autouse=True)
 def _parsed_flags():
-    flags.FLAGS(["program"])
+    whitebox.FLAGS(["program"])
 
 
 @pytest.mark.parametrize(
