@@ -68,7 +68,7 @@ def _sources() -> str:
     A changed comment costs a computation; a result of older code would be a wrong number.
     """
     library, digest = pathlib.Path(invgan_tf.__file__).parent, hashlib.sha256()
-    for pattern in ("attacks/*.py", "defenses/*.py", "evaluation/*.py", "models/*.py", "projection.py"):
+    for pattern in ("attacks/*.py", "defenses/*.py", "evaluation/*.py", "models/*.py", "*projection.py", "folding.py"):
         for path in sorted(library.glob(pattern)):
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -48,10 +48,14 @@ def main() -> None:
 def _evaluation(folder: str) -> whitebox.WhiteBox:
     """Builds the evaluation of one snapshot with the preset's classifier."""
     dataset = data.spec(FLAGS.dataset)
-    generator = models.build_generator(dataset.image_shape, dtype=whitebox.projection_dtype())
+    generator = models.build_generator(dataset.image_shape)
     presets.load_weights(generator, pathlib.Path(folder) / "generator.safetensors")
     defense = defenses.DefenseGAN(
-        generator, steps=FLAGS.defensegan_steps, restarts=FLAGS.restarts, value_range=dataset.value_range
+        generator,
+        steps=FLAGS.defensegan_steps,
+        restarts=FLAGS.restarts,
+        value_range=dataset.value_range,
+        dtype=whitebox.projection_dtype(),
     )
     return whitebox.WhiteBox(
         whitebox.open_store(),

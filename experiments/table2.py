@@ -49,11 +49,13 @@ def _note() -> str:
     released = (
         f" BPDA (authors) projects cold in every iteration, {f'{cut} steps, R = 1' if cut else 'as the defence'}."
     )
+    protocol = f"DefenseGAN: R = {FLAGS.restarts}, L = {FLAGS.defensegan_steps}; InvGAN: T = {FLAGS.steps}"
+    if FLAGS.projector == "fast":
+        protocol = f"Fast projector in place of {protocol}"
     return (
-        f"One trained generator, inverter and classifier. DefenseGAN: R = {FLAGS.restarts}, L = "
-        f"{FLAGS.defensegan_steps}; InvGAN: T = {FLAGS.steps}; projection in {whitebox.projection_dtype()}; seed "
-        f"{FLAGS.seed}, attacker's {FLAGS.seed + 1}. RP and BPDA move away from the true label, FGSM and CW from the "
-        f"classifier's own. BPDA is unbounded ({inner}): read its accuracy with its L2 and Linf, medians over the "
+        f"One trained generator, inverter and classifier. {protocol}; projection in {whitebox.projection_dtype()}; "
+        f"seed {FLAGS.seed}, attacker's {FLAGS.seed + 1}. RP and BPDA move away from the true label, FGSM and CW from "
+        f"the classifier's own. BPDA is unbounded ({inner}): read its accuracy with its L2 and Linf, medians over the "
         "images it changed." + (released if "bpda_authors" in FLAGS.attacks else "")
     )
 

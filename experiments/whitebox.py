@@ -39,10 +39,16 @@ flags.DEFINE_string(
     "classifier_dir", None, "Folder with another classifier_a and its card.json. Default: the preset's own."
 )
 flags.DEFINE_enum(
+    "projector",
+    "exact",
+    ["exact", "fast"],
+    "How the defences project: exact is the paper's protocol to its last step, fast looks for as low a loss by L-BFGS.",
+)
+flags.DEFINE_enum(
     "projection_dtype",
     "auto",
     ["auto", "float32", "bfloat16"],
-    "Precision of the projection's networks. auto: bfloat16 on processors that multiply it natively, else float32.",
+    "Precision of the descent's matrix products. auto: bfloat16 on processors that multiply it natively, else float32.",
 )
 flags.DEFINE_string(
     "cells_dir",
@@ -74,6 +80,11 @@ def _known(names):
     return lambda given: bool(given) and set(given) <= set(names) and len(set(given)) == len(given)
 
 
+flags.register_multi_flags_validator(
+    ["projector", "steps", "defensegan_steps"],
+    lambda given: given["projector"] == "exact" or (given["steps"], given["defensegan_steps"]) == (1000, 200),
+    "--steps and --defensegan_steps are the exact projector's: leave them out with --projector=fast",
+)
 flags.register_validator("attacks", _known(COLUMNS), f"must list some of {', '.join(COLUMNS)}, each once")
 flags.register_validator("defenses", _known(ROWS), f"must list some of {', '.join(ROWS)}, each once")
 
@@ -131,10 +142,10 @@ class WhiteBox:
         if defense is None:
             return 500.0 if attack == "cw" else 1.0
         if defense != "none":
-            projection += self.defenses[defense].steps * self.defenses[defense].restarts
+            projection += self.defenses[defense].image_steps(FLAGS.projector)
         rounds = _BPDA_CW["binary_search_steps"] * _BPDA_CW["max_iterations"]
         if attack == "bpda":
-            return 4 * projection + rounds * (FLAGS.bpda_steps or projection)
+            return 10 * projection + rounds * (FLAGS.bpda_steps or projection)
         if attack == "bpda_authors":
             return projection + rounds * (FLAGS.bpda_authors_steps or projection)
         return projection
@@ -200,7 +211,7 @@ class WhiteBox:
         }
 
         def project():
-            result = model.defense.project(attacked, seed=self.seed, indices=block)
+            result = model.project(attacked, indices=block)
             return {"latents": result.latents, "loss": result.loss, "indices": block}
 
         stored, seconds = self.store.get("projection", key, project)
@@ -209,7 +220,15 @@ class WhiteBox:
 
     @functools.cache  # noqa: B019 - one WhiteBox a program
     def _defended(self, defense, steps=None, restarts=None):
-        return defenses.Defended(self.classifier, self.defenses[defense], steps=steps, restarts=restarts)
+        projector = FLAGS.projector if steps is None else "exact"
+        return defenses.Defended(
+            self.classifier,
+            self.defenses[defense],
+            steps=steps,
+            restarts=restarts,
+            projector=projector,
+            seed=self.seed,
+        )
 
     @functools.cache  # noqa: B019 - one WhiteBox a program
     def _defense_key(self, model):
@@ -223,8 +242,8 @@ class WhiteBox:
             "optimizer": repr(defense.optimizer),
             "steps": model.steps,
             "restarts": model.restarts,
-            "projector": "exact",
-            "dtype": sorted({layer.dtype_policy.name for layer in defense.generator.layers}),
+            "projector": repr(defense.projectors[model.projector]),
+            "dtype": [defense.dtype, *sorted({layer.dtype_policy.name for layer in defense.generator.layers})],
         }
 
 
@@ -259,7 +278,8 @@ def open_store() -> cells.CellStore:
 def settings() -> dict:
     """Returns what was asked for, for results.json."""
     names = "dataset attacks defenses num_images steps defensegan_steps restarts bpda_images bpda_steps"
-    names += " bpda_authors_images bpda_authors_steps projection_dtype seed preset_dir classifier_dir deterministic"
+    names += " bpda_authors_images bpda_authors_steps projector projection_dtype seed preset_dir classifier_dir"
+    names += " deterministic"
     return {name: FLAGS[name].value for name in names.split()} | {"projection_dtype": projection_dtype()}
 
 

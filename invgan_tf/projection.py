@@ -5,11 +5,16 @@ the loss of a batch is the sum, so that no image's step depends on its neighbour
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from invgan_tf import folding
+
+Draw = Callable[[tf.Tensor], tf.Tensor]  # G in inference mode: latents `[n, latent_dim]` to images `[n, h, w, c]`
 
 
 class Projection(NamedTuple):
@@ -19,7 +24,7 @@ class Projection(NamedTuple):
         images: G(z_T), `[n, h, w, c]`.
         latents: z_T, `[n, latent_dim]`.
         loss: mean squared error of each image, `[n]`.
-        steps: T, the steps each restart made, `[n]` int32.
+        steps: the steps that the kept restart made, `[n]` int32.
     """
 
     images: np.ndarray
@@ -87,14 +92,23 @@ class Adam:
         return -self.learning_rate * unbiased_mean / (tf.sqrt(unbiased_square) + self.epsilon), (mean, square)
 
 
-def explain(generator: keras.Model, latents: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def explain(draw: Draw, latents: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns G(latents) and each image's squared error averaged over pixels, `[n]` (Eq. 6)."""
-    projected = generator(latents, training=False)
+    projected = draw(latents)
     return projected, tf.reduce_mean(tf.square(projected - images), axis=[1, 2, 3])
 
 
+def slope(draw: Draw, latents: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns each image's squared error, `[n]`, and its gradient to the latents, `[n, latent_dim]`."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(latents)
+        loss = explain(draw, latents, images)[1]
+        total = tf.reduce_sum(loss)
+    return loss, tape.gradient(total, latents)
+
+
 def descend(
-    generator: keras.Model,
+    draw: Draw,
     optimizer: Optimizer,
     images: tf.Tensor,
     latents: tf.Tensor,
@@ -105,7 +119,7 @@ def descend(
     """Makes steps start..stop-1 of Eq. 6 in one loop; a graph function, for use in compiled code.
 
     Args:
-        generator: from latents to images; its batch norm runs in inference mode.
+        draw: the generator in inference mode.
         optimizer: the rule of descent.
         images: targets, `[n, h, w, c]`.
         latents: z_start, `[n, latent_dim]`.
@@ -117,10 +131,7 @@ def descend(
     """
 
     def body(step, latents, slots):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(latents)
-            loss = tf.reduce_sum(explain(generator, latents, images)[1])
-        offset, slots = optimizer.update(tape.gradient(loss, latents), slots, step)
+        offset, slots = optimizer.update(slope(draw, latents, images)[1], slots, step)
         return step + 1, latents + offset, slots
 
     _, latents, slots = tf.while_loop(
@@ -129,65 +140,110 @@ def descend(
     return latents, slots
 
 
-class ExactProjector:
-    """Runs Eq. 6 to its last step, for any number of images and steps with one compiled loop.
+class Projector:
+    """A way to run Eq. 6, compiled once for any number of images and steps.
 
     Args:
         generator: Keras model from latents to images.
-        optimizer: the rule of descent.
+        dtype: precision of the descent's matrix products; the generator itself computes G(z_T) and its loss.
     """
 
-    chunk_image_steps = 20_000  # a few seconds of two cores: between chunks a caller can be interrupted
+    lanes = 256  # of one compiled loop: the fastest of 16 to 1,024 on two cores (benchmarks.projection)
+    chunk_image_steps = 20_000  # some seconds of two cores: between chunks a caller can be interrupted
 
-    def __init__(self, generator: keras.Model, optimizer: Optimizer):
-        self.generator, self.optimizer = generator, optimizer
-
-        @tf.function(reduce_retracing=True)
-        def advance(images, latents, slots, start, stop):
-            return descend(generator, optimizer, images, latents, slots, start, stop)
+    def __init__(self, generator: keras.Model, dtype: str = "float32"):
+        self.generator, self.dtype = generator, dtype
 
         @tf.function(reduce_retracing=True)
-        def finish(images, latents):
-            return explain(generator, latents, images)
+        def finish(targets, latents, count):
+            def draw(latents):
+                return tf.cast(generator(latents, training=False), tf.float32)
 
-        self._advance, self._finish = advance, finish
+            return best_restart(*explain(draw, latents, targets), latents, tf.shape(latents)[0] // count)
 
-    def descend(self, images: tf.Tensor, starts: tf.Tensor, steps: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Descends from every start, in chunks.
+        self._finish = finish
+
+    def __call__(
+        self, images: tf.Tensor, starts: tf.Tensor, steps: int | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, int]:
+        """Projects images from their starts and keeps each image's best restart; works inside a graph too.
 
         Args:
             images: `[n, h, w, c]`.
             starts: `[n, restarts, latent_dim]`.
-            steps: T.
+            steps: steps of every restart; the projector's own number by default, where it has one.
 
         Returns:
-            The images, each repeated once a restart, and z_T `[n * restarts, latent_dim]`.
-        """
-        count, restarts, latent_dim = starts.shape
-        targets = tf.repeat(images, restarts, axis=0)
-        latents = tf.reshape(starts, (count * restarts, latent_dim))
-        slots = self.optimizer.slots(latents)
-        chunk = max(1, self.chunk_image_steps // (count * restarts))
-        for step in range(0, steps, chunk):
-            stop = min(step + chunk, steps)
-            latents, slots = self._advance(targets, latents, slots, tf.constant(step), tf.constant(stop))
-        return targets, latents
-
-    def __call__(self, images: tf.Tensor, starts: tf.Tensor, steps: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Projects images from their starts and keeps each image's best restart.
-
-        Args:
-            images, starts, steps: as for `descend`.
-
-        Returns:
-            G(z_T) `[n, h, w, c]`, z_T `[n, latent_dim]` and the losses `[n]`.
+            G(z_T) `[n, h, w, c]`, z_T `[n, latent_dim]`, the losses `[n]` and the steps made.
         """
         targets, latents = self.descend(images, starts, steps)
-        projected, loss = self._finish(targets, latents)
-        return best_restart(projected, latents, loss, starts.shape[1])
+        return *self._finish(targets, latents, tf.shape(images)[0]), self.made(steps)
+
+    def descend(self, images: tf.Tensor, starts: tf.Tensor, steps: int | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Descends from the starts.
+
+        Args:
+            images, starts, steps: as for a call.
+
+        Returns:
+            The images, each repeated once for every restart that went to the end, and z_T of those.
+        """
+        raise NotImplementedError
+
+    def image_steps(self, restarts: int, steps: int) -> int:
+        """Returns what an image costs: forward and backward passes through the generator."""
+        raise NotImplementedError
+
+    def block(self, restarts: int) -> int:
+        """Returns how many images to project at a time, each with so many restarts."""
+        return max(1, self.lanes // restarts)
+
+    def made(self, steps: int | None) -> int:
+        """Returns the steps a kept restart makes when asked for `steps`."""
+        return steps
+
+    def chunks(self, lanes: int | None, steps: int):
+        """Yields (start, stop) of the compiled calls that make `steps` steps of so many lanes; None inside a graph."""
+        chunk = max(1, self.chunk_image_steps // (lanes or 1))
+        for start in range(0, steps, chunk):
+            yield start, min(start + chunk, steps)
 
 
-def best_restart(projected, latents, loss, restarts: int):
+class ExactProjector(Projector):
+    """Runs Eq. 6 to its last step.
+
+    Args:
+        generator, dtype: as for `Projector`.
+        optimizer: the rule of descent.
+    """
+
+    def __init__(self, generator: keras.Model, optimizer: Optimizer, dtype: str = "float32"):
+        super().__init__(generator, dtype)
+        self.optimizer = optimizer
+
+        @tf.function(reduce_retracing=True)
+        def advance(images, latents, slots, start, stop):
+            return descend(folding.fold(generator, dtype), optimizer, images, latents, slots, start, stop)
+
+        self._advance = advance
+
+    def __repr__(self):
+        return f"ExactProjector({self.optimizer!r})"
+
+    def image_steps(self, restarts, steps):
+        return restarts * steps
+
+    def descend(self, images, starts, steps):
+        count, restarts, latent_dim = starts.shape
+        targets = tf.repeat(images, restarts, axis=0) if restarts > 1 else images
+        latents = tf.reshape(starts, (-1, latent_dim))
+        slots = self.optimizer.slots(latents) if steps else ()
+        for start, stop in self.chunks(count and count * restarts, steps):
+            latents, slots = self._advance(targets, latents, slots, tf.constant(start), tf.constant(stop))
+        return targets, latents
+
+
+def best_restart(projected, loss, latents, restarts):
     """Keeps, of each image's `restarts` neighbouring rows, the one with the lowest loss."""
     loss = tf.reshape(loss, (-1, restarts))
     best = tf.argmin(loss, axis=1, output_type=tf.int32)

@@ -163,3 +163,27 @@ def test_bad_arguments_are_named(networks, change, message):
     arguments = {"images": np.zeros((2, 28, 28, 1), np.float32), "steps": 1} | change
     with pytest.raises(ValueError, match=message):
         InvGAN(*networks).project(arguments.pop("images"), **arguments)
+
+
+def test_the_exact_loop_equals_the_unoptimised_one(images):
+    """Folded and compiled against Keras's own model, one eager step after another."""
+    defense = InvGAN.from_preset("mnist")
+    generator, targets = defense.generator, tf.constant(images[:8])
+    starts = defense.inverter(targets, training=False)
+    folded = tf.function(lambda z: projection.slope(defense.draw, z, targets)[1])
+    latents, adam = starts, projection.Adam(0.01)
+    slots = adam.slots(latents)
+    for step in range(100):
+        with tf.GradientTape() as tape:
+            tape.watch(latents)
+            loss = tf.reduce_mean(tf.square(generator(latents, training=False) - targets), axis=[1, 2, 3])
+            total = tf.reduce_sum(loss)
+        gradient = tape.gradient(total, latents)
+        if step == 0:
+            np.testing.assert_allclose(folded(starts), gradient, atol=1e-5)
+        offset, slots = adam.update(gradient, slots, tf.constant(step))
+        latents = latents + offset
+        if step == 9:
+            np.testing.assert_allclose(defense.project(images[:8], steps=10).latents, latents, atol=1e-4)
+    final = projection.explain(generator, latents, targets)[1]
+    np.testing.assert_allclose(defense.project(images[:8], steps=100).loss, final, rtol=0.01)

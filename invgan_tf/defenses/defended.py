@@ -25,6 +25,7 @@ class Defended(keras.Model):
         classifier: Keras model from images to logits.
         defense: the projection in front of it.
         steps, restarts: T and R; the defence's own by default.
+        projector: "exact" or "fast", as for `Defense.project`.
         seed: key of the projection's random starts.
     """
 
@@ -35,13 +36,15 @@ class Defended(keras.Model):
         *,
         steps: int | None = None,
         restarts: int | None = None,
+        projector: str = "exact",
         seed: int = 0,
         name: str = "defended",
     ):
         super().__init__(name=name)
         self.classifier = classifier
         self.defense = defense
-        self.steps = defense.steps if steps is None else validation.check_count("steps", steps, 0)
+        self.projector = defense.check_projector(projector)
+        self.steps = defense.default_steps(projector) if steps is None else validation.check_count("steps", steps, 0)
         self.restarts = defense.restarts if restarts is None else validation.check_count("restarts", restarts, 1)
         self.seed = seed
 
@@ -62,20 +65,20 @@ class Defended(keras.Model):
     def projected(self, images: tf.Tensor, indices: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the projection of a batch, without a gradient; `indices` as for `project`; a graph function."""
         images = tf.stop_gradient(images)
-        generator, optimizer = self.defense.generator, self.defense.optimizer
         indices = tf.range(tf.shape(images)[0], dtype=tf.int64) if indices is None else indices
         starts = self.defense.starts(images, indices, self.restarts, self.seed)
-        targets = tf.repeat(images, self.restarts, axis=0)
-        latents = tf.reshape(starts, (-1, self.defense.latent_dim))
-        slots = optimizer.slots(latents)
-        first, last = tf.constant(0), tf.constant(self.steps)
-        latents, _ = projection.descend(generator, optimizer, targets, latents, slots, first, last)
-        projected, loss = projection.explain(generator, latents, targets)
-        return tf.stop_gradient(projection.best_restart(projected, latents, loss, self.restarts)[0])
+        return tf.stop_gradient(self.defense.projectors[self.projector](images, starts, self.steps)[0])
 
     def project(self, images, indices=None) -> projection.Projection:
         """Projects images with this model's steps, restarts and seed."""
-        return self.defense.project(images, steps=self.steps, restarts=self.restarts, seed=self.seed, indices=indices)
+        return self.defense.project(
+            images,
+            steps=self.steps,
+            restarts=self.restarts,
+            projector=self.projector,
+            seed=self.seed,
+            indices=indices,
+        )
 
     def predict(self, x, batch_size=None, verbose=0, *, indices=None) -> np.ndarray:
         """Returns logits `[n, classes]` of images `[n, h, w, c]`.

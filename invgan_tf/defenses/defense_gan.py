@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from invgan_tf import projection
 from invgan_tf.defenses import base
+from invgan_tf.fast_projection import Stage
 
 
 class DefenseGAN(base.Defense):
@@ -16,7 +17,10 @@ class DefenseGAN(base.Defense):
         steps: L, 200 in the paper.
         restarts: R, 10 in the paper.
         value_range: lowest and highest pixel.
+        dtype: precision of the descent's matrix products.
     """
+
+    fast_stages = (Stage(8), Stage(8, 0.5), Stage(10, 0.3), Stage(20, 0.1), Stage(25, 0.1, precise=True))
 
     def __init__(
         self,
@@ -26,11 +30,14 @@ class DefenseGAN(base.Defense):
         steps: int = 200,
         restarts: int = 10,
         value_range: tuple[float, float] = (0.0, 1.0),
+        dtype: str = "float32",
     ):
-        super().__init__(generator, optimizer=optimizer, steps=steps, restarts=restarts, value_range=value_range)
+        super().__init__(
+            generator, optimizer=optimizer, steps=steps, restarts=restarts, value_range=value_range, dtype=dtype
+        )
 
     def starts(self, images, indices, restarts, seed):
-        shape, seed = (restarts, self.latent_dim), tf.constant(seed, tf.int64)
+        shape, seed = (restarts, self.latent_dim), tf.cast(seed, tf.int64)
         return tf.map_fn(
             lambda index: tf.random.stateless_normal(shape, tf.stack([seed, index])),
             tf.cast(indices, tf.int64),

@@ -144,6 +144,21 @@ def test_workers_agree_with_one_process(preset, finished, tmp_path):
         assert cell["value"] == pytest.approx(alone[cell["row"], cell["column"]], abs=1 / 6 + 1e-9)
 
 
+def test_the_fast_projector_is_asked_for_by_name(preset, finished, tmp_path):
+    arguments = ["--num_images=6", "--restarts=2", "--projection_dtype=float32", "--workers=1", "--attacks=clean"]
+    cells = f"--cells_dir={finished[0] / 'cells'}"  # it must not meet the exact projector's
+    done = _run(*arguments, "--projector=fast", cells, f"--preset_dir={preset}", f"--output_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = _results(tmp_path)
+    assert results["complete"] is True and results["settings"]["projector"] == "fast"
+    assert "Fast projector in place of DefenseGAN" in (tmp_path / "table.md").read_text()
+    losses = {cell["row"]: cell["projection_loss"] for cell in results["cells"]}
+    exact = {
+        cell["row"]: cell["projection_loss"] for cell in _results(finished[0])["cells"] if cell["column"] == "Clean"
+    }
+    assert all(losses[row] < exact[row] for row in ("DefenseGAN", "InvGAN"))  # which made three steps and two
+
+
 def test_stored_images_score_to_the_reported_cell(preset, finished):
     """Anybody can re-score a run from its files."""
     folder, _ = finished
@@ -169,6 +184,7 @@ def test_stored_images_score_to_the_reported_cell(preset, finished):
         ("--num_images=0", "num_images"),
         ("--restarts=-1", "restarts"),
         ("--steps=many", "steps"),
+        ("--projector=fast --steps=20", "leave them out with --projector=fast"),
         ("--no_such_flag=1", "no_such_flag"),
         ("--preset_dir=nowhere", "nowhere"),
         ("--attacks=bpda --defenses=none", "leave no cell"),

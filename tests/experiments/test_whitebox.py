@@ -5,17 +5,19 @@ import numpy as np
 import pytest
 
 from experiments import whitebox
-from invgan_tf import data, models, projection
+from invgan_tf import data, fast_projection, models, projection
 from invgan_tf.defenses import Defended, DefenseGAN
 
 
-def _key(seed=1, dtype="float32", value=0.5, steps=3, restarts=2, **options):
+def _key(seed=1, policy="float32", value=0.5, steps=3, restarts=2, projector="exact", stages=None, **options):
     keras.utils.set_random_seed(seed)
-    defense = DefenseGAN(models.build_generator(width=4, dtype=dtype), steps=steps, restarts=restarts, **options)
+    defense = DefenseGAN(models.build_generator(width=4, dtype=policy), steps=steps, restarts=restarts, **options)
     examples = data.Examples(np.full((1, 28, 28, 1), value, np.float32), np.zeros(1, np.int32))
     classifier = models.build_classifier("E")
     box = whitebox.WhiteBox(None, data.spec("mnist"), classifier, {"defensegan": defense}, examples)
-    return box._defense_key(Defended(classifier, defense))
+    if stages:
+        defense.projectors["fast"] = fast_projection.FastProjector(defense.generator, stages)
+    return box._defense_key(Defended(classifier, defense, projector=projector))
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +32,8 @@ def _parsed_flags():
         {"steps": 4},
         {"restarts": 3},
         {"dtype": "bfloat16"},
-        {"dtype": "mixed_bfloat16"},
+        {"policy": "mixed_bfloat16"},
+        {"projector": "fast"},
         {"optimizer": projection.Momentum(learning_rate=9.0)},
         {"optimizer": projection.Momentum(momentum=0.8)},
         {"optimizer": projection.Adam()},
@@ -39,3 +42,11 @@ def _parsed_flags():
 def test_projections_key_follows_all_that_makes_it(change):
     assert _key() == _key(value=0.7)
     assert _key() != _key(**change)
+
+
+def test_a_fast_projections_key_follows_its_stages():
+    keys = [
+        _key(projector="fast", stages=[fast_projection.Stage(*stage)])
+        for stage in [(5,), (6,), (5, 0.5), (5, 1.0, True)]
+    ]
+    assert all(one != other for i, one in enumerate(keys) for other in keys[:i])
