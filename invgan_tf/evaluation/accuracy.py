@@ -54,3 +54,19 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     if only_first + only_second == 0:
         return 1.0
     return float(stats.binomtest(only_first, only_first + only_second).pvalue)
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Returns the first row's accuracy less the second's on the same images, with its 95 % interval.
+
+    The interval is Bonett and Price's (2012) adjusted Wald interval: one image is added to each kind of disagreement.
+
+    Args:
+        first, second: boolean vectors `[n]`, whether each row was right on each image.
+    """
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    if first.shape != second.shape or not first.size:
+        raise ValueError(f"A paired difference needs the same images: got {first.shape} and {second.shape} flags.")
+    gained, lost = (float(np.sum(only) + 1) / (first.size + 2) for only in (first & ~second, second & ~first))
+    half = stats.norm.ppf(0.975) * np.sqrt((gained + lost - (gained - lost) ** 2) / (first.size + 2))
+    return float(first.mean() - second.mean()), (float(gained - lost - half), float(gained - lost + half))

@@ -77,3 +77,23 @@ def test_predict_is_the_argmax_over_all_batches():
     predictions = accuracy.predict(classifier, logits[:, None, :, None])
     assert predictions.dtype == np.int32
     np.testing.assert_array_equal(predictions, [max(range(3), key=row.__getitem__) for row in logits.tolist()])
+
+
+def test_paired_difference_by_hand():
+    first = np.array([1] * 6 + [1] * 3 + [0] * 1 + [0] * 2, bool)
+    second = np.array([1] * 6 + [0] * 3 + [1] * 1 + [0] * 2, bool)
+    difference, (low, high) = accuracy.paired_difference(first, second)
+    assert difference == pytest.approx(2 / 12)
+    gained, lost = 4 / 14, 2 / 14  # one more disagreement of each kind, two more images
+    half = 1.959964 * np.sqrt((gained + lost - (gained - lost) ** 2) / 14)
+    assert (low, high) == (pytest.approx(2 / 14 - half), pytest.approx(2 / 14 + half))
+
+
+def test_paired_difference_covers_the_truth():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        kind = rng.choice(4, 200, p=[0.85, 0.06, 0.02, 0.07])
+        low, high = accuracy.paired_difference((kind == 0) | (kind == 1), (kind == 0) | (kind == 2))[1]
+        covered += low <= 0.04 <= high
+    assert covered / 400 > 0.92
