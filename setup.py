@@ -37,5 +37,8 @@ setup(
         "tqdm>=4.66",
         "matplotlib>=3.9",
     ],
-    extras_require={"test": ["pytest>=8", "ruff>=0.12", "foolbox==3.3.4", "statsmodels>=0.14"]},
+    extras_require={
+        "test": ["pytest>=8", "ruff>=0.12", "foolbox==3.3.4", "statsmodels>=0.14"],
+        "bench": ["torch>=2.9"],
+    },
 )

@@ -8,12 +8,12 @@ from invgan_tf import models, presets
 RANDOM = "random:"
 
 
-def build(name: str, dtype: str) -> keras.Model:
+def build(name: str) -> keras.Model:
     """Returns a preset's generator ("mnist"), or an untrained one for images of a shape ("random:28x28x1")."""
     if name.startswith(RANDOM):
         shape = tuple(int(side) for side in name.removeprefix(RANDOM).split("x"))
-        return models.build_generator(shape, dtype=dtype)
-    return presets.load(name, "generator", dtype=dtype)
+        return models.build_generator(shape)
+    return presets.load(name, "generator")
 
 
 def image_step_flop(generator: keras.Model) -> float:

@@ -1,6 +1,7 @@
 """The exact loop of Eq. 6 against what a user would write: `python -m benchmarks.projection --network=mnist`."""
 
 import os
+import statistics
 import time
 
 import keras
@@ -11,19 +12,22 @@ from absl import flags
 from benchmarks import networks, rounds
 from experiments import common_flags
 from invgan_tf import projection
+from invgan_tf.defenses import DefenseGAN, InvGAN
 
 flags.DEFINE_string("network", "mnist", "Preset, or random:HEIGHTxWIDTHxCHANNELS for an untrained generator.")
 flags.DEFINE_list("batches", ["1", "16", "64", "256", "1024"], "Images a loop works on.")
 
 FLAGS = flags.FLAGS
 
-_CALL_IMAGE_STEPS = 512  # about a fifth of a second's work in one call of a peer
+_CALL_IMAGE_STEPS = 512  # of one call of a peer, about a fifth of a second: small batches make many steps
+_CALL_STEPS = 8  # at least: a call has costs of its own that no real T would notice
 _SIDES = (256, 512, 1024, 2048)
+_CALLS = 200
 
 
 def main() -> None:
     """Prints image-steps a second of every peer at every batch, and the matrix product's rate beside them."""
-    flop = networks.image_step_flop(networks.build(FLAGS.network, "float32"))
+    flop = networks.image_step_flop(networks.build(FLAGS.network))
     rates = {}
     for batch in map(int, FLAGS.batches):
         peers = [
@@ -39,27 +43,59 @@ def main() -> None:
         rates[f"batch {batch}"] = rounds.compare(peers, f"batch {batch}")
     print(f"{FLAGS.network}: {flop / 1e6:.1f} MFLOP an image-step; a matrix product is counted in those.\n")
     settings = {"network": FLAGS.network, "flop": flop, "rounds": FLAGS.rounds, "seconds": FLAGS.seconds}
-    rounds.tell("projection", "image-steps a second", rates, settings)
+    reached = {case: _fractions(peers) for case, peers in rates.items()}
+    latency = None if FLAGS.network.startswith(networks.RANDOM) else _latency(FLAGS.network)
+    measured = {"fraction_of_matrix_product": reached, "milliseconds_of_one_image_at_zero_steps": latency}
+    rounds.tell("projection", "image-steps a second", rates, settings | measured)
+    for case, fractions in reached.items():
+        told = ", ".join(f"{fraction:.2f} in {dtype}" for dtype, fraction in fractions.items())
+        print(f"{case}: the exact loop reaches {told} of the matrix product's rate.")
+    if latency is not None:
+        print(f"InvGAN at T = 0, one image, through project(): {latency:.2f} ms (median of {_CALLS} calls).")
 
 
-def _problem(network, batch, dtype):
+def _fractions(peers):
+    """Returns the exact loop's share of the matrix product's rate by precision, median over rounds."""
+    return {
+        dtype: statistics.median(
+            ours / best for ours, best in zip(peers[f"exact, {dtype}"], peers[f"matrix product, {dtype}"])
+        )
+        for dtype in ("float32", "bfloat16")
+    }
+
+
+def _latency(network):
+    defense = InvGAN.from_preset(network)
+    image = np.full((1, *defense.image_shape), np.mean(defense.value_range), np.float32)
+    seconds = []
+    for _ in range(_CALLS):
+        began = time.perf_counter()
+        defense.project(image, steps=0)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds) * 1e3
+
+
+def _problem(network, batch):
     """Returns a generator, images it drew, and latents to start from."""
-    generator = networks.build(network, dtype)
+    generator = networks.build(network)
     shape = batch, generator.input_shape[-1]
     truth, start = (tf.random.stateless_normal(shape, [seed, 0]) for seed in range(2))
     return generator, generator(truth, training=False), start
 
 
 def _steps(batch):
-    return max(2, _CALL_IMAGE_STEPS // batch)
+    return max(_CALL_STEPS, _CALL_IMAGE_STEPS // batch)
 
 
 def _exact(network, batch, dtype):
-    generator, images, start = _problem(network, batch, dtype)
-    run, steps = projection.ExactProjector(generator, projection.Adam()), _steps(batch)
+    """As a user calls it, with checks, starts and the copies to and from numpy."""
+    generator, images, _ = _problem(network, batch)
+    defense, steps = DefenseGAN(generator, optimizer=projection.Adam(), restarts=1, dtype=dtype), _steps(batch)
+    low, high = defense.value_range
+    images = tf.clip_by_value(images, low, high).numpy()
 
     def work():
-        run(images, start[:, None, :], steps)[2].numpy()
+        defense.project(images, steps=steps)
         return batch * steps
 
     return work
@@ -67,7 +103,7 @@ def _exact(network, batch, dtype):
 
 def _python_loop(network, batch, compiled):
     """One step a call, Keras's optimiser, a variable of latents: how one writes it first."""
-    generator, images, start = _problem(network, batch, "float32")
+    generator, images, start = _problem(network, batch)
     latents, adam, steps = tf.Variable(start), keras.optimizers.Adam(0.01), _steps(batch)
     adam.build([latents])
 
@@ -92,7 +128,7 @@ def _torch(network, batch, dtype):
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    generator, images, start = _problem(network, batch, "float32")
+    generator, images, start = _problem(network, batch)
     draw, steps = networks.to_torch(generator, dtype), _steps(batch)
     target = torch.from_numpy(np.transpose(images.numpy(), (0, 3, 1, 2)).copy())
     latents = torch.from_numpy(start.numpy()).requires_grad_(True)
@@ -115,14 +151,10 @@ def _torch(network, batch, dtype):
 def _product(dtype, flop):
     """The best of square and tall matrix products; counted in image-steps."""
 
-    @tf.function
-    def product(a, b):
-        return tf.linalg.matmul(a, b)
-
     def rate(a, b):
         began = time.perf_counter()
         for _ in range(3):
-            product(a, b)[0, 0].numpy()
+            tf.linalg.matmul(a, b)[0, 0].numpy()
         return 3 / (time.perf_counter() - began) * a.shape[0] * a.shape[1] * b.shape[1]
 
     def pair(rows, side):
@@ -135,7 +167,7 @@ def _product(dtype, flop):
     a, b = max(pairs, key=lambda given: rate(*given))
 
     def work():
-        product(a, b)[0, 0].numpy()
+        tf.linalg.matmul(a, b)[0, 0].numpy()
         return 2 * a.shape[0] * a.shape[1] * b.shape[1] / flop
 
     return work
