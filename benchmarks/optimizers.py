@@ -17,7 +17,7 @@ from experiments import common_flags, report
 from invgan_tf import attacks, data, defenses, fast_projection, files, folding, presets, projection
 
 flags.DEFINE_integer("num_images", 100, "Validation images, from the first on; as many again under FGSM.", 1)
-flags.DEFINE_list("steps", ["100", "150"], "Where the losses are told.")
+flags.DEFINE_list("steps", ["100", "140"], "Where the losses are told.")
 
 FLAGS = flags.FLAGS
 
@@ -107,9 +107,10 @@ def _ways(generator, steps):
         stages = [fast_projection.Stage(last)]
         ways.append((f"L-BFGS, memory {memory}", fast_projection.FastProjector(generator, stages, memory), steps))
     coarse = fast_projection.FastProjector(generator, [fast_projection.Stage(last)], dtype="bfloat16")
-    stages = [fast_projection.Stage(50), fast_projection.Stage(last, precise=True)]
-    mixed = fast_projection.FastProjector(generator, stages, dtype="bfloat16")
-    return [*ways, ("L-BFGS, bfloat16", coarse, steps), ("L-BFGS, 50 in bfloat16, then float32", mixed, steps)]
+    mixed = fast_projection.FastProjector(generator, defenses.InvGAN.fast_stages, dtype="bfloat16")
+    ways.append(("L-BFGS, memory 40, bfloat16", coarse, steps))
+    ways.append(("L-BFGS, memory 40, bfloat16, the last 20 in float32", mixed, [mixed.steps]))
+    return ways
 
 
 def _stopping(defense, images, last):
@@ -123,7 +124,8 @@ def _stopping(defense, images, last):
             search = fast_projection.evaluate(draw, targets, search)
         return search
 
-    search, history = fast_projection.begin(defense.inverter(images, training=False), 20), []
+    starts = defense.inverter(images, training=False)
+    search, history = fast_projection.begin(starts, defense.projectors["fast"].memory), []
     for _ in range(0, last, _EVERY):
         search = advance(search)
         history.append(search.loss.numpy()[:, 0])

@@ -22,7 +22,8 @@ FLAGS = flags.FLAGS
 _CALL_IMAGE_STEPS = 512  # of one call of a peer, about a fifth of a second: small batches make many steps
 _CALL_STEPS = 8  # at least: a call has costs of its own that no real T would notice
 _SIDES = (256, 512, 1024, 2048)
-_CALLS = 200
+_FED = 256  # images of a batch that is fed
+_STEPS = 1000  # T of Table 2, that feeding is compared with
 
 
 def main() -> None:
@@ -44,14 +45,22 @@ def main() -> None:
     print(f"{FLAGS.network}: {flop / 1e6:.1f} MFLOP an image-step; a matrix product is counted in those.\n")
     settings = {"network": FLAGS.network, "flop": flop, "rounds": FLAGS.rounds, "seconds": FLAGS.seconds}
     reached = {case: _fractions(peers) for case, peers in rates.items()}
-    latency = None if FLAGS.network.startswith(networks.RANDOM) else _latency(FLAGS.network)
-    measured = {"fraction_of_matrix_product": reached, "milliseconds_of_one_image_at_zero_steps": latency}
+    feeding = _milliseconds(rounds.Peer("feeding", _feed, (FLAGS.network,)))
+    measured = {"fraction_of_matrix_product": reached, "milliseconds_of_feeding": feeding}
+    if not FLAGS.network.startswith(networks.RANDOM):
+        measured["milliseconds_of_one_image_at_zero_steps"] = _milliseconds(
+            rounds.Peer("one image at T = 0", _one_image, (FLAGS.network,))
+        )
     rounds.tell("projection", "image-steps a second", rates, settings | measured)
     for case, fractions in reached.items():
         told = ", ".join(f"{fraction:.2f} in {dtype}" for dtype, fraction in fractions.items())
         print(f"{case}: the exact loop reaches {told} of the matrix product's rate.")
-    if latency is not None:
-        print(f"InvGAN at T = 0, one image, through project(): {latency:.2f} ms (median of {_CALLS} calls).")
+    told = "Feeding {} images and reading their answer: {:.2f} ms; making T = {} steps of them takes {:,.0f} ms."
+    fastest = max(statistics.median(peers["exact, float32"]) for peers in rates.values())
+    print(told.format(_FED, statistics.median(feeding), _STEPS, 1e3 * _FED * _STEPS / fastest))
+    if latency := measured.get("milliseconds_of_one_image_at_zero_steps"):
+        told = ", ".join(f"{milliseconds:.2f}" for milliseconds in sorted(latency))
+        print(f"InvGAN.project of one image at T = 0, mean milliseconds of each round: {told}.")
 
 
 def _fractions(peers):
@@ -64,15 +73,35 @@ def _fractions(peers):
     }
 
 
-def _latency(network):
+def _milliseconds(peer):
+    """Returns the milliseconds that one call of a peer takes, its mean in each round."""
+    return [1e3 / rate for rate in rounds.compare([peer], peer.name)[peer.name]]
+
+
+def _one_image(network):
+    """What a server that inverts without descent pays for an image, through the public method."""
     defense = InvGAN.from_preset(network)
     image = np.full((1, *defense.image_shape), np.mean(defense.value_range), np.float32)
-    seconds = []
-    for _ in range(_CALLS):
-        began = time.perf_counter()
+
+    def work():
         defense.project(image, steps=0)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds) * 1e3
+        return 1
+
+    return work
+
+
+def _feed(network):
+    """All that `project` does between two batches: what feeding ahead, while a batch runs, could save."""
+    generator = networks.build(network)
+    images = np.zeros((_FED, *generator.output_shape[1:]), np.float32)
+    latents = np.zeros((_FED, generator.input_shape[-1]), np.float32)
+
+    def work():
+        tf.constant(images).numpy().copy()
+        tf.constant(latents).numpy().copy()
+        return 1
+
+    return work
 
 
 def _problem(network, batch):

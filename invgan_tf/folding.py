@@ -39,7 +39,9 @@ def fold(generator: keras.Model, dtype: str = "float32") -> Callable[[tf.Tensor]
     chain = _chain(generator)
     if chain is None:
         return lambda latents: tf.cast(generator(latents, training=False), tf.float32)
-    steps = [_step(layers, tf.as_dtype(dtype)) for layers in _groups(chain)]
+    # The first layer in float32: latents rounded to 8 bits would stand still under small steps.
+    first, *rest = _groups(chain)
+    steps = [_step(first, tf.float32), *(_step(layers, tf.as_dtype(dtype)) for layers in rest)]
 
     def draw(latents):
         x = latents

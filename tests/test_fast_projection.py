@@ -88,6 +88,20 @@ def test_a_trial_that_is_worse_is_shortened_not_taken():
     assert np.all((after.length.numpy() >= 0.1) & (after.length.numpy() <= 0.5))
 
 
+def test_slack_takes_a_rise_that_rounding_may_have_made_and_no_more():
+    draw, targets = folding.fold(_linear()), tf.zeros((1, 4, 4, 1))
+    search = fast_projection.evaluate(draw, targets, fast_projection.begin(tf.ones((1, 6)), 5))
+    along = tf.reduce_sum(search.gradient * search.direction)
+    curvature = 2.0 * projection.explain(draw, search.direction, targets)[1]
+    # On a parabola a step of this length comes back to a loss 0.5 % above the first, past Armijo's allowance.
+    length = (-along + tf.sqrt(along**2 + 2.0 * curvature * 0.005 * search.loss[:, 0])) / curvature
+    trial = search._replace(length=length[:, None])
+    for slack, moves in [(0.0, False), (0.001, False), (0.01, True)]:
+        after = fast_projection.evaluate(draw, targets, trial, slack)
+        assert bool(tf.reduce_any(after.point != trial.point)) == moves
+        np.testing.assert_allclose(after.loss, trial.loss * (1.005 if moves else 1.0), rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["invgan", "defensegan"])
 def test_answer_does_not_depend_on_the_batch(networks, images, kind):
     defense = InvGAN(*networks) if kind == "invgan" else DefenseGAN(networks[0], restarts=4)
@@ -108,6 +122,31 @@ def test_the_best_restart_survives_the_halving(networks, images):
     single = [alone(targets, starts[:, r : r + 1])[2].numpy() for r in range(4)]
     np.testing.assert_allclose(halved(targets, starts)[2], np.min(single, axis=0), rtol=0.02)
     assert halved.image_steps(4) == 15 * 4 + 1
+
+
+def test_scouting_is_the_rule_itself(networks, images):
+    """Stages that scout make the exact loop's steps; the restart whose loss came out lowest goes on."""
+    rule, targets = projection.Momentum(), tf.constant(images[:6])
+    starts = DefenseGAN(networks[0]).starts(targets, tf.range(6, dtype=tf.int64), 4, 9)
+    scouts = [fast_projection.Stage(7, scouting=True), fast_projection.Stage(5, scouting=True)]
+    scouted = fast_projection.FastProjector(networks[0], scouts, rule).descend(targets, starts)[1]
+    exact = projection.ExactProjector(networks[0], rule)
+    np.testing.assert_allclose(scouted, exact.descend(targets, starts, 12)[1], rtol=1e-3, atol=1e-4)
+    halving = [scouts[0], fast_projection.Stage(5, 0.25, scouting=True)]
+    kept = fast_projection.FastProjector(networks[0], halving, rule).descend(targets, starts)[1]
+    seen = projection.explain(networks[0], exact.descend(targets, starts, 6)[1], tf.repeat(targets, 4, axis=0))[1]
+    best = tf.argmin(tf.reshape(seen, (6, 4)), axis=1)
+    expected = tf.gather(tf.reshape(scouted, (6, 4, -1)), best, batch_dims=1)
+    np.testing.assert_allclose(kept, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_search_that_scouts_first_ends_with_l_bfgs(networks, images):
+    stages = [fast_projection.Stage(10, scouting=True), fast_projection.Stage(20, 0.5)]
+    projector = fast_projection.FastProjector(networks[0], stages, projection.Momentum())
+    targets = tf.constant(images[:6])
+    starts = DefenseGAN(networks[0]).starts(targets, tf.range(6, dtype=tf.int64), 4, 9)
+    both, scouting = projector(targets, starts), projector(targets, starts, 10)
+    assert np.all(both[2] < scouting[2]) and both[3] == 30 and scouting[3] == 10
 
 
 def test_steps_cut_the_plan_short_or_go_on_in_its_last_stage(networks):
@@ -143,13 +182,13 @@ def test_bfloat16_first_float32_to_finish(images):
 @pytest.mark.parametrize("kind", ["invgan", "defensegan"])
 def test_a_defended_model_projects_as_asked(networks, images, kind):
     defense = InvGAN(*networks) if kind == "invgan" else DefenseGAN(networks[0], restarts=3)
-    model = Defended(models.build_classifier("A"), defense, projector="fast", steps=20, seed=5)
-    expected = defense.project(images[:3], projector="fast", steps=20, seed=5)
+    model = Defended(models.build_classifier("A"), defense, projector="fast", steps=70, seed=5)
+    expected = defense.project(images[:3], projector="fast", steps=70, seed=5)
     np.testing.assert_allclose(model(images[:3]), accuracy.outputs(model.classifier, expected.images), atol=0.02)
     np.testing.assert_allclose(
         model.predict(images[:3]), accuracy.outputs(model.classifier, expected.images), atol=1e-4
     )
-    exact = Defended(model.classifier, defense, steps=20, seed=5).project(images[:3])
+    exact = Defended(model.classifier, defense, steps=70, seed=5).project(images[:3])
     assert not np.allclose(exact.latents, expected.latents, atol=1e-2)
 
 

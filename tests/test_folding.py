@@ -106,6 +106,14 @@ def test_bfloat16_is_close_and_gives_float32(name):
     assert 0 < difference < 0.05 * max(1.0, np.abs(exact).max())  # 0: it would not be bfloat16 at all
 
 
+def test_bfloat16_still_sees_small_steps_of_the_latents():
+    generator = _unsettle(models.build_generator(width=8))
+    draw, latents = folding.fold(generator, "bfloat16"), tf.ones((1, 128))
+    hidden = latents + 1e-3
+    assert np.all(tf.cast(hidden, tf.bfloat16) == tf.cast(latents, tf.bfloat16))  # rounded, they are the same latents
+    assert np.any(draw(hidden).numpy() != draw(latents).numpy())
+
+
 def test_a_compiled_function_follows_the_weights():
     keras.utils.set_random_seed(1)
     generator = models.build_generator(width=4)

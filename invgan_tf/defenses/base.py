@@ -51,7 +51,7 @@ class Defense:
         self.dtype = folding.check_dtype(generator, dtype)
         self.projectors = {
             "exact": projection.ExactProjector(generator, optimizer, dtype),
-            "fast": fast_projection.FastProjector(generator, self.fast_stages, dtype=dtype),
+            "fast": fast_projection.FastProjector(generator, self.fast_stages, optimizer, dtype=dtype),
         }
         self._starts = tf.function(self.starts, reduce_retracing=True)
         self._undescended: dict[int, Callable] = {}

@@ -20,7 +20,12 @@ class DefenseGAN(base.Defense):
         dtype: precision of the descent's matrix products.
     """
 
-    fast_stages = (Stage(8), Stage(8, 0.5), Stage(10, 0.3), Stage(20, 0.1), Stage(25, 0.1, precise=True))
+    fast_stages = (  # ends at the loss of R = 10, L = 200 (benchmarks.quality)
+        Stage(15, scouting=True),
+        Stage(15, 0.5, scouting=True),
+        Stage(30, 0.3, scouting=True),
+        Stage(26, 0.1, precise=True),
+    )
 
     def __init__(
         self,

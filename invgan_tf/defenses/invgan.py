@@ -23,7 +23,7 @@ class InvGAN(base.Defense):
     """
 
     parts = ("generator", "inverter")
-    fast_stages = (Stage(50), Stage(140, precise=True))  # ends at the loss of T = 1000 (benchmarks.quality)
+    fast_stages = (Stage(120), Stage(20, precise=True))  # ends at the loss of T = 1000 (benchmarks.quality)
 
     def __init__(
         self,
