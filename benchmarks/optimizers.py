@@ -68,6 +68,7 @@ def main() -> None:
     for name, projector, ends in _ways(defense.generator, steps):
         defense.projectors["tried"] = projector
         row = {"way": name}
+        defense.project(images, projector="tried", steps=2)  # traces
         for end in ends:
             began = time.perf_counter()
             loss = defense.project(images, projector="tried", steps=end).loss.reshape(2, -1).mean(axis=1)

@@ -96,8 +96,8 @@ def _groups(chain):
         linear = before and isinstance(before[0], _LINEAR) and before[0].activation is keras.activations.linear
         if linear and len(before) == 1 and isinstance(layer, keras.layers.BatchNormalization):
             before.append(layer)
-        elif isinstance(layer, keras.layers.Cropping2D) and (cropped := _cropped(groups)):
-            cropped.append(layer)
+        elif isinstance(layer, keras.layers.Cropping2D) and _cropped(groups):
+            _cropped(groups).append(layer)
         else:
             groups.append([layer])
     return groups

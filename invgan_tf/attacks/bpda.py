@@ -22,6 +22,11 @@ def _squared(difference):
     return tf.reduce_sum(tf.square(difference), axis=[1, 2, 3])
 
 
+def _rule_steps(model):
+    """Returns the steps that the search descends by the defence's own rule: the fast projector's are evaluations."""
+    return model.steps if model.projector == "exact" else model.defense.steps
+
+
 def _views(model, targets, latents, restarts):
     """Returns the logits that the defence may come to, `[n, views, classes]`: the better half of the restarts.
 
@@ -54,7 +59,7 @@ def _search(model, settings, inner_steps, value_range):
             offset, slots, step = warm
             stop = step + inner_steps
         else:
-            offset, slots, step, stop = 0.0, optimizer.slots(starts), tf.constant(0), tf.constant(defense.steps)
+            offset, slots, step, stop = 0.0, optimizer.slots(starts), tf.constant(0), tf.constant(_rule_steps(model))
         latents, slots = projection.descend(defense.draw, optimizer, targets, starts + offset, slots, step, stop)
         logits = _views(model, tf.repeat(pixels, restarts, axis=0), tf.stop_gradient(latents), restarts)
         state = (numbers, latents - starts, slots, stop) if warm else (numbers,)
@@ -154,7 +159,7 @@ def bpda(
     if inner_steps is not None:
         inner_steps = max(1, validation.check_count("inner_steps", inner_steps, 1) // restarts)
         settings = dataclasses.replace(settings, confidence=_WARM_CONFIDENCE)
-        starts, _, latents = descend("exact", images, indices, attacked.seed, defense.steps // _START_SHARE)
+        starts, _, latents = descend("exact", images, indices, attacked.seed, _rule_steps(attacked) // _START_SHARE)
         offset = latents - tf.reshape(starts, latents.shape)
         state = *state, offset, attacked.defense.optimizer.slots(latents), tf.constant(0)
     search = _search(attacked, settings, inner_steps, tuple(value_range))

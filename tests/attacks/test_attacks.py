@@ -257,6 +257,21 @@ def test_attacker_and_evaluator_never_draw_the_same_starts(shipped, monkeypatch)
     assert seeds and min(seeds) >= 2**31
 
 
+@pytest.mark.parametrize(("projector", "expected"), [("exact", 7), ("fast", 20)])
+def test_cold_bpda_descends_the_models_steps_by_the_defences_rule(shipped, monkeypatch, projector, expected):
+    model, images, labels = shipped
+    descend, stops = projection.descend, set()
+
+    def recorded(*arguments):
+        stops.add(tf.get_static_value(arguments[-1]))  # the exact loop's own is a tensor: None
+        return descend(*arguments)
+
+    monkeypatch.setattr(projection, "descend", recorded)
+    other = Defended(model.classifier, model.defense, steps=7, projector=projector)
+    attacks.bpda(other, images, labels=labels, inner_steps=None, binary_search_steps=1, max_iterations=1)
+    assert stops - {None} == {expected}
+
+
 @pytest.mark.parametrize("attack", [attacks.bpda, attacks.bpda_authors])
 def test_bpda_does_not_depend_on_an_images_place(shipped, attack):
     model, images, labels = shipped
