@@ -16,6 +16,7 @@ from invgan_tf.defenses import DefenseGAN, InvGAN
 
 flags.DEFINE_string("network", "mnist", "Preset, or random:HEIGHTxWIDTHxCHANNELS for an untrained generator.")
 flags.DEFINE_list("batches", ["1", "16", "64", "256", "1024"], "Images a loop works on.")
+flags.DEFINE_bool("torch_compile", False, "Measure PyTorch under torch.compile too: a minute more a batch.")
 
 FLAGS = flags.FLAGS
 
@@ -38,11 +39,14 @@ def main() -> None:
             rounds.Peer("eager", _python_loop, (FLAGS.network, batch, False)),
             rounds.Peer("PyTorch, float32", _torch, (FLAGS.network, batch, "float32", False)),
             rounds.Peer("PyTorch, bfloat16", _torch, (FLAGS.network, batch, "bfloat16", False)),
-            rounds.Peer("PyTorch compiled, float32", _torch, (FLAGS.network, batch, "float32", True)),
-            rounds.Peer("PyTorch compiled, bfloat16", _torch, (FLAGS.network, batch, "bfloat16", True)),
             rounds.Peer("matrix product, float32", _product, ("float32", flop)),
             rounds.Peer("matrix product, bfloat16", _product, ("bfloat16", flop)),
         ]
+        if FLAGS.torch_compile:
+            peers += [
+                rounds.Peer(f"PyTorch compiled, {dtype}", _torch, (FLAGS.network, batch, dtype, True))
+                for dtype in ("float32", "bfloat16")
+            ]
         rates[f"batch {batch}"] = rounds.compare(peers, f"batch {batch}")
     print(f"{FLAGS.network}: {flop / 1e6:.1f} MFLOP an image-step; a matrix product is counted in those.\n")
     settings = {"network": FLAGS.network, "flop": flop, "rounds": FLAGS.rounds, "seconds": FLAGS.seconds}
