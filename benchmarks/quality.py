@@ -22,7 +22,7 @@ from invgan_tf.evaluation import accuracy
 flags.DEFINE_enum("defense", "invgan", ["invgan", "defensegan"], "Defence that projects.")
 flags.DEFINE_list(
     "cases",
-    ["exact/float32", "exact/bfloat16", "fast/float32", "fast/bfloat16"],
+    ["exact", "exact@20", "exact@50", "exact@200", "fast@40", "fast@80", "fast", "exact/bfloat16", "fast/bfloat16"],
     "What to compare with the first: PROJECTOR[@STEPS][/DTYPE], as fast@60/bfloat16.",
 )
 flags.DEFINE_integer("num_images", 100, "Validation images, from the first on; as many again under FGSM.", 1)
@@ -151,24 +151,29 @@ def _compare(case, measured):
 def _plot(folder, rows):
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for kind, name in enumerate(("clean", "FGSM")):
-        for style, projector in (("o-", "exact"), ("s--", "fast")):
-            chosen = [row for row in rows if row["case"].startswith(projector)]
-            chosen.sort(key=lambda row: row["seconds_an_image"])
-            if not chosen:
-                continue
-            seconds = [row["seconds_an_image"] for row in chosen]
-            label = f"{name}, {projector}"
+    lines: dict[tuple[str, str], list] = {}
+    for row in sorted(rows, key=lambda row: row["seconds_an_image"]):
+        projector, _, dtype = _parse(row["case"])
+        lines.setdefault((projector, dtype), []).append(row)
+    for (projector, dtype), chosen in sorted(lines.items()):
+        seconds = [row["seconds_an_image"] for row in chosen]
+        for kind, name in enumerate(("clean", "FGSM")):
+            style = {"exact": "o-", "fast": "s--"}[projector]
+            label = f"{name}, {projector}, {dtype}"
             panels[0].plot(seconds, [row["accuracy"][kind] for row in chosen], style, label=label)
             panels[0].fill_between(seconds, *np.transpose([row["ci95"][kind] for row in chosen]), alpha=0.15)
             panels[1].plot(seconds, [row["loss"][kind] for row in chosen], style, label=label)
     for axes, what in zip(panels, ("accuracy", "squared error")):
         axes.set(xlabel="seconds an image", ylabel=what, xscale="log", title=f"{FLAGS.dataset}, {FLAGS.defense}")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.grid(alpha=0.3)
     panels[1].set_yscale("log")
-    panels[1].legend()
+    panels[1].legend(fontsize="x-small")
     figure.savefig(folder / "quality.png", dpi=150)
     plt.close(figure)
 
