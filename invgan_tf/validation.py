@@ -22,7 +22,7 @@ def check_images(images, image_shape: tuple[int, ...], value_range: tuple[float,
         raise ValueError("Expected finite images, got NaN or infinite pixels.")
     if low < value_range[0] - 1e-6 or high > value_range[1] + 1e-6:
         raise ValueError(f"Expected pixels in {list(value_range)}, got values from {low:g} to {high:g}.")
-    return np.clip(images, *value_range).astype(np.float32)
+    return np.clip(images, *value_range).astype(np.float32, copy=False)  # clip has copied
 
 
 def check_indices(indices, count: int) -> np.ndarray:

@@ -20,7 +20,7 @@ class DefenseGAN(base.Defense):
         dtype: precision of the descent's matrix products.
     """
 
-    fast_stages = (  # ends at the loss of R = 10, L = 200 (benchmarks.quality)
+    fast_stages = (  # ends near the loss of R = 10, L = 200, above it on clean images (benchmarks.quality)
         Stage(15, scouting=True),
         Stage(15, 0.5, scouting=True),
         Stage(30, 0.3, scouting=True),
