@@ -5,6 +5,7 @@ cases take turns block by block, so that the machine's moods are shared. Finishe
 goes on where it stopped.
 """
 
+import functools
 import pathlib
 import re
 from typing import NamedTuple
@@ -73,7 +74,8 @@ def main() -> None:
                 "indices": block.tolist(),
                 "seed": FLAGS.seed,
             }
-            parts[case].append(store.get("projection", made_by, lambda: _project(built, case, images[:, block], block)))  # noqa: B023
+            compute = functools.partial(_project, built, case, images[:, block], block)
+            parts[case].append(store.get("projection", made_by, compute))
     measured = {case: _measure(parts[case], classifier, examples.labels) for case in FLAGS.cases}
     rows = [_compare(case, measured) for case in FLAGS.cases]
     print(tabulate.tabulate([row["shown"] for row in rows], headers="keys", tablefmt="github", disable_numparse=True))

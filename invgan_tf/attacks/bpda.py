@@ -14,7 +14,6 @@ from invgan_tf.defenses.defended import straight_through
 _ATTACKER = 2**31  # no evaluator's seed is so large: the attacker never knows the evaluator's random starts
 _WARM_CONFIDENCE = 6.0  # a warm projection lags: fooled by this much, the cold one mostly is (tools.compare_bpda)
 _SEEDS = 3  # of the attacker's, that a candidate must hold under where a projector drops restarts
-_BISECTIONS = 5  # cold projections that shorten what a warm search found, to a thirtieth of its length
 _START_SHARE = 4  # the warm attack starts from the clean image projected with this part of the steps
 
 
@@ -113,8 +112,8 @@ def bpda(
         binary_search_steps, max_iterations, learning_rate, initial_const: as for `carlini_wagner_l2`.
         inner_steps: steps of Eq. 6 an iteration makes, shared by the restarts (each makes one at least),
             going on as far from the defence's starts as the iteration before came (at first, a shorter
-            projection of the clean image), and must be fooled by a margin, for it lags; what it finds of a
-            defence with one restart is then shortened, cold, as far as it holds. None projects cold every time.
+            projection of the clean image), and must be fooled by a margin, for it lags: a perturbation shortened
+            to where the defence just falls would stand or fall with its rounding. None projects cold every time.
         value_range: lowest and highest pixel.
         indices: the images' numbers, as for `Defense.project`.
         seed: the attacker's key of random starts; no evaluator's seed below 2^31 draws the same ones.
@@ -163,23 +162,7 @@ def bpda(
         offset = latents - tf.reshape(starts, latents.shape)
         state = *state, offset, attacked.defense.optimizer.slots(latents), tf.constant(0)
     search = _search(attacked, settings, inner_steps, tuple(value_range))
-    found = search(images, labels, lambda: state, verify)
-    # What lies at the border for one seed of a random defence fails under the next: there the margin stays.
-    return found if inner_steps is None or restarts > 1 else _shorten(images, found, verify)
-
-
-def _shorten(images, attacked, verify):
-    """Goes back towards the clean image as far as the defence, run cold, stays fooled: bisection on the way.
-
-    The margin that a warm search must win by makes it overshoot; a few cold projections take that back.
-    """
-    fooled = verify(attacked, np.any(attacked != images, axis=(1, 2, 3)))
-    low, high = np.zeros((len(images), 1, 1, 1), np.float32), np.ones((len(images), 1, 1, 1), np.float32)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        held = verify(images + middle * (attacked - images), fooled)[:, None, None, None]
-        low, high = np.where(held, low, middle), np.where(held, middle, high)
-    return np.where(fooled[:, None, None, None], images + high * (attacked - images), attacked)
+    return search(images, labels, lambda: state, verify)
 
 
 def bpda_authors(
