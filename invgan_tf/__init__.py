@@ -5,6 +5,7 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AttackDetector": "defenses",
     "Defended": "defenses",
     "DefenseGAN": "defenses",
     "InvGAN": "defenses",
@@ -12,7 +13,7 @@ _HOMES = {
 }
 _ROOMS = ("attacks", "data", "defenses", "evaluation", "losses", "models", "presets", "projection", "training")
 
-__all__ = ["Defended", "DefenseGAN", "InvGAN", "__version__", "load_classifier"]
+__all__ = ["AttackDetector", "Defended", "DefenseGAN", "InvGAN", "__version__", "load_classifier"]
 
 
 def __getattr__(name: str):

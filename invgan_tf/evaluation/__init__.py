@@ -1,1 +1,1 @@
-"""Measures: accuracy with intervals and paired tests."""
+"""Measures: accuracy and detection, with intervals and paired tests."""

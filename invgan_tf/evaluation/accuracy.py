@@ -6,14 +6,22 @@ import keras
 import numpy as np
 from scipy import stats
 
+from invgan_tf.evaluation import paired
+
 
 @dataclasses.dataclass(frozen=True)
 class Proportion:
-    """A share of n images with its 95 % Wilson interval."""
+    """A share of n images with its 95 % Wilson interval.
+
+    Attributes:
+        value, ci95, n: the share, its interval, the number of images.
+        flags: of each image, `[n]`.
+    """
 
     value: float
     ci95: tuple[float, float]
     n: int
+    flags: np.ndarray = dataclasses.field(repr=False, compare=False)
 
     @classmethod
     def of(cls, correct: np.ndarray) -> "Proportion":
@@ -22,7 +30,12 @@ class Proportion:
         if correct.ndim != 1 or not correct.size:
             raise ValueError(f"Expected a vector of at least one flag, got shape {correct.shape}.")
         interval = stats.binomtest(int(correct.sum()), correct.size).proportion_ci(0.95, method="wilson")
-        return cls(float(correct.mean()), (float(interval.low), float(interval.high)), correct.size)
+        return cls(float(correct.mean()), (float(interval.low), float(interval.high)), correct.size, correct)
+
+    def compare(self, other: "Proportion") -> paired.Comparison:
+        """Compares with a share of the same images: Bonett and Price's interval, McNemar's p."""
+        difference, ci95 = paired_difference(self.flags, other.flags)
+        return paired.Comparison(difference, ci95, mcnemar(self.flags, other.flags))
 
 
 def outputs(model: keras.Model, inputs: np.ndarray, batch_size: int = 500) -> np.ndarray:

@@ -1,0 +1,30 @@
+"""What a comparison on the same images says of a claim."""
+
+from typing import NamedTuple
+
+_SIGNIFICANT = 0.05
+
+
+class Comparison(NamedTuple):
+    """A first figure less a second on the same images.
+
+    Attributes:
+        difference: first less second.
+        ci95: its 95 % interval.
+        p: two-sided, of their being equal.
+    """
+
+    difference: float
+    ci95: tuple[float, float]
+    p: float
+
+    def verdict(self, margin: float = 0.0) -> str:
+        """Answers whether the first is the greater one, or less by no more than `margin`.
+
+        Returns:
+            "refuted" where it is significantly less (p < 0.05); "confirmed" where it is significantly greater, or
+            its interval excludes a lead of the second by `margin`; else "undecided".
+        """
+        if self.p < _SIGNIFICANT:
+            return "confirmed" if self.difference > 0 else "refuted"
+        return "confirmed" if margin and self.ci95[0] > -margin else "undecided"
