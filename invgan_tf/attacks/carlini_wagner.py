@@ -116,11 +116,12 @@ class Search:
             For each image the one of least distance that holds; where none does, the last that did not,
             which may still fool the model; where the search found nothing at all, the clean image.
         """
+        result = np.array(images)  # a copy: a tensor may share its memory with the caller's array
         images, labels = tf.constant(images), tf.constant(labels)
         count = len(images)
         const = np.full(count, self.settings.initial_const, np.float32)
         lower, upper = np.zeros(count, np.float32), np.full(count, np.inf, np.float32)
-        result, result_distance = images.numpy(), np.full(count, np.inf, np.float32)
+        result_distance = np.full(count, np.inf, np.float32)
         for _ in range(self.settings.binary_search_steps):
             distance, pixels = self._round(images, labels, tf.constant(const), state())
             found = np.isfinite(distance)
