@@ -150,10 +150,10 @@ class Stage:
 
 
 class FastProjector(projection.Projector):
-    """Minimises Eq. 6 by L-BFGS, with successive halving of restarts, coarse arithmetic first.
+    """Minimises Eq. 6 in stages: successive halving of restarts, L-BFGS, coarse arithmetic first.
 
-    Restarts may first be told apart by a first-order rule: L-BFGS heads for other minima, some of which fit an
-    attack's noise and no digit.
+    Stages may scout by a first-order rule instead: L-BFGS heads for other minima, some of which fit an attack's noise
+    and no digit.
 
     Args:
         generator: Keras model from latents to images.
@@ -244,7 +244,7 @@ class FastProjector(projection.Projector):
             state, restarts = _best(state, restarts, wanted), wanted
             if isinstance(state, Scouting) and not stage.scouting:
                 state = begin(state.point, self.memory)
-            elif coarse and stage.precise:
+            elif isinstance(state, Memory) and coarse and stage.precise:
                 state = restate(state)
             coarse = coarse and not stage.precise
             targets, run = tf.repeat(images, restarts, axis=0), self._look if stage.scouting else self._advance

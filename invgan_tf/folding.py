@@ -6,7 +6,9 @@ far cheaper as an ordinary one followed by a rearrangement. Only a chain of know
 model is called as it is.
 """
 
+import functools
 import itertools
+import pathlib
 from collections.abc import Callable
 
 import keras
@@ -41,7 +43,7 @@ def fold(generator: keras.Model, dtype: str = "float32") -> Callable[[tf.Tensor]
         return lambda latents: tf.cast(generator(latents, training=False), tf.float32)
     # The first layer in float32: latents rounded to 8 bits would stand still under small steps.
     first, *rest = _groups(chain)
-    steps = [_step(first, tf.float32), *(_step(layers, tf.as_dtype(dtype)) for layers in rest)]
+    steps = [_step(first, _exactly), *(_step(layers, _OPERANDS[dtype]) for layers in rest)]
 
     def draw(latents):
         x = latents
@@ -50,6 +52,33 @@ def fold(generator: keras.Model, dtype: str = "float32") -> Callable[[tf.Tensor]
         return tf.cast(x, tf.float32)
 
     return draw
+
+
+@functools.cache
+def native_bfloat16() -> bool:
+    """Returns whether bfloat16 is multiplied natively here, by a GPU or, as far as Linux tells, by the processor."""
+    if tf.config.list_physical_devices("GPU"):
+        return True
+    described = pathlib.Path("/proc/cpuinfo")
+    features = set(described.read_text(encoding="utf-8").split()) if described.is_file() else set()
+    return bool(features & {"avx512_bf16", "amx_bf16"})
+
+
+def _exactly(x):
+    return tf.cast(x, tf.float32)
+
+
+def _rounded(x):
+    """Rounds an operand of a matrix product to bfloat16.
+
+    Where the processor cannot multiply those, float32 multiplies them: TensorFlow's own way there adds up in bfloat16
+    too, which is ten times slower and far less exact.
+    """
+    x = tf.cast(x, tf.bfloat16)
+    return x if native_bfloat16() else tf.cast(x, tf.float32)
+
+
+_OPERANDS = {"float32": _exactly, "bfloat16": _rounded}  # what a matrix product is made of
 
 
 def check_dtype(generator: keras.Model, dtype: str) -> str:
@@ -113,11 +142,11 @@ def _cropped(groups):
     return None
 
 
-def _step(group, dtype):
+def _step(group, operand):
     first = group[0]
     if isinstance(first, keras.layers.BatchNormalization):
-        scale, shift = (tf.cast(part, dtype) for part in _affine(first))
-        return lambda x: tf.cast(x, dtype) * scale + shift
+        scale, shift = (operand(part) for part in _affine(first))
+        return lambda x: operand(x) * scale + shift
     if isinstance(first, keras.layers.Activation):  # in float32: a bfloat16 sigmoid has 8 bits
         return lambda x: first.call(tf.cast(x, tf.float32))
     if not isinstance(first, _LINEAR):
@@ -132,11 +161,11 @@ def _step(group, dtype):
         scale, shift = _affine(layer)
         transposed = isinstance(first, keras.layers.Conv2DTranspose)
         kernel, bias = kernel * (scale[:, None] if transposed else scale), bias * scale + shift
-    product = _product(first, tf.cast(kernel, dtype), cropping)
-    bias, activation = tf.cast(bias, dtype), first.activation
+    product = _product(first, operand(kernel), cropping)
+    bias, activation = operand(bias), first.activation
     if activation is keras.activations.linear:
-        return lambda x: product(tf.cast(x, dtype)) + bias
-    return lambda x: activation(tf.cast(product(tf.cast(x, dtype)) + bias, tf.float32))
+        return lambda x: product(operand(x)) + bias
+    return lambda x: activation(tf.cast(product(operand(x)) + bias, tf.float32))
 
 
 def _affine(norm):

@@ -5,7 +5,7 @@ the loss of a batch is the sum, so that no image's step depends on its neighbour
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import keras
@@ -31,6 +31,18 @@ class Projection(NamedTuple):
     latents: np.ndarray
     loss: np.ndarray
     steps: np.ndarray
+
+
+class Trajectory(NamedTuple):
+    """Where every restart of the exact projector came by.
+
+    Attributes:
+        latents: `[marks, n, restarts, latent_dim]`.
+        loss: mean squared error, `[marks, n, restarts]`.
+    """
+
+    latents: np.ndarray
+    loss: np.ndarray
 
 
 class Optimizer(Protocol):
@@ -234,13 +246,26 @@ class ExactProjector(Projector):
         return restarts * steps
 
     def descend(self, images, starts, steps):
+        return next(self.follow(images, starts, [steps]))
+
+    def follow(
+        self, images: tf.Tensor, starts: tf.Tensor, steps: Sequence[int]
+    ) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """Descends as `descend` does, and yields its answer at each of these rising numbers of steps."""
         count, restarts, latent_dim = starts.shape
         targets = tf.repeat(images, restarts, axis=0) if restarts > 1 else images
         latents = tf.reshape(starts, (-1, latent_dim))
-        slots = self.optimizer.slots(latents) if steps else ()
-        for start, stop in self.chunks(count and count * restarts, steps):
-            latents, slots = self._advance(targets, latents, slots, tf.constant(start), tf.constant(stop))
-        return targets, latents
+        slots, made = self.optimizer.slots(latents) if steps[-1] else (), 0
+        for mark in steps:
+            for start, stop in self.chunks(count and count * restarts, mark - made):
+                span = tf.constant(made + start), tf.constant(made + stop)
+                latents, slots = self._advance(targets, latents, slots, *span)
+            made = mark
+            yield targets, latents
+
+    def losses(self, targets: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
+        """Returns each lane's squared error, `[lanes]`, as the generator itself gives it."""
+        return self._finish(targets, latents, tf.shape(latents)[0])[2]
 
 
 def best_restart(projected, loss, latents, restarts):

@@ -4,10 +4,11 @@ import numpy as np
 
 
 def check_images(images, image_shape: tuple[int, ...], value_range: tuple[float, float]) -> np.ndarray:
-    """Returns images as a float32 array `[n, *image_shape]`, or raises ValueError.
+    """Returns images as a read-only float32 array `[n, *image_shape]`, or raises ValueError.
 
     Refused are another shape, no image at all, a dtype that is not floating, values that are not
-    finite, and values outside `value_range` by more than rounding; what rounding left outside is clipped.
+    finite, and values outside `value_range` by more than rounding; what rounding left outside is clipped. Images that
+    are right as they are are not copied: the answer is a view of them that cannot be written through.
     """
     images = np.asarray(images)
     if images.ndim != 1 + len(image_shape) or images.shape[1:] != tuple(image_shape):
@@ -22,7 +23,11 @@ def check_images(images, image_shape: tuple[int, ...], value_range: tuple[float,
         raise ValueError("Expected finite images, got NaN or infinite pixels.")
     if low < value_range[0] - 1e-6 or high > value_range[1] + 1e-6:
         raise ValueError(f"Expected pixels in {list(value_range)}, got values from {low:g} to {high:g}.")
-    return np.clip(images, *value_range).astype(np.float32, copy=False)  # clip has copied
+    if low < value_range[0] or high > value_range[1]:
+        images = np.clip(images, *value_range)
+    checked = images.astype(np.float32, copy=False).view()
+    checked.flags.writeable = False
+    return checked
 
 
 def check_indices(indices, count: int) -> np.ndarray:

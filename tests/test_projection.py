@@ -85,12 +85,26 @@ def test_zero_steps_is_the_generator_of_the_inverter(networks, images):
     assert result.steps.tolist() == [0, 0, 0]
 
 
+def _without_kinks(generator):
+    """The generator with softplus for ReLU: where a ReLU's input is within rounding of zero, its gradient jumps."""
+
+    def cloned(layer):
+        if isinstance(layer, keras.layers.ReLU):
+            return keras.layers.Activation("softplus", name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    smooth = keras.models.clone_model(generator, clone_function=cloned)
+    smooth.set_weights(generator.get_weights())
+    return smooth
+
+
 @pytest.mark.parametrize("kind", ["invgan", "gradient_descent", "defensegan"])
 def test_answer_does_not_depend_on_the_batch(networks, images, kind):
+    generator, inverter = _without_kinks(networks[0]), networks[1]
     defense = {
-        "invgan": lambda: InvGAN(*networks),
-        "gradient_descent": lambda: InvGAN(*networks, optimizer=projection.GradientDescent()),
-        "defensegan": lambda: DefenseGAN(networks[0], restarts=2),
+        "invgan": lambda: InvGAN(generator, inverter),
+        "gradient_descent": lambda: InvGAN(generator, inverter, optimizer=projection.GradientDescent()),
+        "defensegan": lambda: DefenseGAN(generator, restarts=2),
     }[kind]()
 
     def by_batches(size, steps):
@@ -120,6 +134,26 @@ def test_the_best_restart_is_kept(networks, images):
     single = [projector(tf.constant(images[:5]), starts[:, r : r + 1], 20)[2].numpy() for r in range(4)]
     kept = defense.project(images[:5], seed=9)
     np.testing.assert_allclose(kept.loss, np.min(single, axis=0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("lanes", [8, 256])
+def test_a_trajectory_passes_where_projections_end(networks, images, lanes):
+    defense = DefenseGAN(networks[0], restarts=3)
+    defense.projectors["exact"].lanes = lanes
+    indices = np.arange(5) + 40
+    path = defense.trajectory(images[:5], [0, 4, 9], seed=2, indices=indices)
+    assert path.latents.shape == (3, 5, 3, 128) and path.loss.shape == (3, 5, 3)
+    for mark, steps in enumerate([0, 4, 9]):
+        end = defense.project(images[:5], steps=steps, seed=2, indices=indices)
+        np.testing.assert_allclose(path.loss[mark].min(axis=1), end.loss, rtol=1e-4)
+        best = path.loss[mark].argmin(axis=1)
+        np.testing.assert_allclose(path.latents[mark, np.arange(5), best], end.latents, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [[], [3, 3], [5, 2], [-1, 2]])
+def test_a_trajectorys_steps_must_rise(networks, images, steps):
+    with pytest.raises(ValueError, match="steps must be"):
+        InvGAN(*networks).trajectory(images[:1], steps)
 
 
 def test_starts_depend_on_seed_and_index_alone(networks, images):

@@ -25,11 +25,19 @@ def test_range_ends_and_rounding_are_accepted():
     validation.check_images(_images(-1.0), SHAPE, (-1.0, 1.0))
 
 
-def test_arguments_stay_unchanged():
-    images = _images(0.5)
+@pytest.mark.parametrize(("value", "dtype"), [(0.5, np.float32), (1.0 + 5e-7, np.float64), (0.5, np.float16)])
+def test_checked_images_cannot_be_written_through(value, dtype):
+    images = _images(value, dtype)
     checked = validation.check_images(images, SHAPE, UNIT)
-    checked[:] = 0.0
-    assert np.all(images == 0.5)
+    with pytest.raises(ValueError, match="read-only"):
+        checked[:] = 0.0
+    assert np.all(images == np.asarray(value, dtype)) and images.flags.writeable
+    assert checked.max() <= 1.0
+
+
+def test_right_images_are_not_copied():
+    images = _images(0.5)
+    assert np.shares_memory(validation.check_images(images, SHAPE, UNIT), images)
 
 
 @pytest.mark.parametrize(

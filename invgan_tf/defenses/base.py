@@ -1,7 +1,8 @@
 """What every projection defence shares: starts, descent, and the projection of arrays."""
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import keras
@@ -150,12 +151,9 @@ class Defense:
         Raises:
             ValueError: for images of another shape, dtype or range, or other bad arguments.
         """
-        images = validation.check_images(images, self.image_shape, self.value_range)
+        images, restarts, seed, indices = self._prepare(images, restarts, seed, indices)
         run = self.projectors[self.check_projector(projector)]
         steps = self.default_steps(projector) if steps is None else validation.check_count("steps", steps, 0)
-        restarts = self.restarts if restarts is None else validation.check_count("restarts", restarts, 1)
-        indices = validation.check_indices(indices, len(images))
-        seed = tf.constant(validation.check_count("seed", seed, 0), tf.int64)
         result = projection.Projection(
             np.empty_like(images),
             np.empty((len(images), self.latent_dim), np.float32),
@@ -172,4 +170,44 @@ class Defense:
                 answer = self._project_starts(restarts)(batch, numbers, seed)
             for whole, part in zip(result, answer):
                 whole[first : first + block] = part
+        return result
+
+    def _prepare(self, images, restarts, seed, indices):
+        """Checks the arguments that every descent takes, and fills in the defaults."""
+        return (
+            validation.check_images(images, self.image_shape, self.value_range),
+            self.restarts if restarts is None else validation.check_count("restarts", restarts, 1),
+            tf.constant(validation.check_count("seed", seed, 0), tf.int64),
+            validation.check_indices(indices, len(images)),
+        )
+
+    def trajectory(
+        self, images, steps: Sequence[int], *, restarts: int | None = None, seed: int = 0, indices=None
+    ) -> projection.Trajectory:
+        """Follows all restarts of the exact projector, at the cost of the longest of these descents.
+
+        Args:
+            images, restarts, seed, indices: as for `project`.
+            steps: the numbers of steps to tell of, rising.
+
+        Returns:
+            A `Trajectory`; the restart of lowest loss at a mark is what `project` gives for that T.
+        """
+        images, restarts, seed, indices = self._prepare(images, restarts, seed, indices)
+        steps = [validation.check_count("steps", mark, 0) for mark in steps]
+        if not steps or any(later <= earlier for earlier, later in itertools.pairwise(steps)):
+            raise ValueError(f"steps must be rising numbers, got {steps}.")
+        result = projection.Trajectory(
+            np.empty((len(steps), len(images), restarts, self.latent_dim), np.float32),
+            np.empty((len(steps), len(images), restarts), np.float32),
+        )
+        run = self.projectors["exact"]
+        block = run.block(restarts)
+        for first in range(0, len(images), block):
+            batch = tf.constant(images[first : first + block])
+            starts = self._starts(batch, tf.constant(indices[first : first + block]), restarts, seed)
+            for mark, (targets, latents) in enumerate(run.follow(batch, starts, steps)):
+                part = slice(first, first + len(batch))
+                result.latents[mark, part] = tf.reshape(latents, starts.shape)
+                result.loss[mark, part] = tf.reshape(run.losses(targets, latents), starts.shape[:2])
         return result
