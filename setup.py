@@ -31,14 +31,16 @@ setup(
         "tensorboard>=2.20",
         "numpy>=2.0",
         "scipy>=1.13",
+        "scikit-learn>=1.5",
         "safetensors>=0.5",
         "absl-py>=2.1",
         "tabulate>=0.9",
         "tqdm>=4.66",
         "matplotlib>=3.9",
+        "markdown>=3.6",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.12", "foolbox==3.3.4", "statsmodels>=0.14"],
+        "test": ["pytest>=8", "ruff>=0.12", "foolbox==3.3.4", "statsmodels>=0.14", "selenium>=4.30"],
         "bench": ["torch>=2.9"],
     },
 )

@@ -1,5 +1,3 @@
 """Speed and memory, side by side with what a user would pick instead."""
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up chatter
+import experiments  # noqa: F401 - sets what TensorFlow reads when it is imported

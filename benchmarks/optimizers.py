@@ -106,7 +106,9 @@ def _ways(generator, steps):
     ways[0] = (*ways[0][:2], [*steps, 1000])
     for memory in (5, 10, 20, 40):
         stages = [fast_projection.Stage(last)]
-        ways.append((f"L-BFGS, memory {memory}", fast_projection.FastProjector(generator, stages, memory), steps))
+        ways.append(
+            (f"L-BFGS, memory {memory}", fast_projection.FastProjector(generator, stages, memory=memory), steps)
+        )
     coarse = fast_projection.FastProjector(generator, [fast_projection.Stage(last)], dtype="bfloat16")
     mixed = fast_projection.FastProjector(generator, defenses.InvGAN.fast_stages, dtype="bfloat16")
     ways.append(("L-BFGS, memory 40, bfloat16", coarse, steps))

@@ -5,8 +5,6 @@ import signal
 import sys
 from collections.abc import Callable
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up chatter
-
 import keras
 import tensorflow as tf
 from absl import app, flags, logging
@@ -51,11 +49,16 @@ def output_dir(program: str) -> str:
     return FLAGS.output_dir or os.path.join("runs", program, FLAGS.dataset)
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *defaults: str) -> None:
     """Starts a program: parses flags, seeds, and turns a foreseen error into one line and exit status 1.
 
     Ctrl-C and SIGTERM end it with status 130, all that is finished kept.
+
+    Args:
+        main: the program.
+        *defaults: flags as one would type them, that hold in this program unless they are given; workers see them too.
     """
+    sys.argv[1:1] = defaults
 
     def start(arguments):
         if len(arguments) > 1:

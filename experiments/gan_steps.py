@@ -7,11 +7,10 @@
 import functools
 import pathlib
 
-import matplotlib
-import numpy as np
+import matplotlib.figure
 from absl import flags
 
-from experiments import common_flags, measure, report, whitebox
+from experiments import common_flags, measure, pictures, report, whitebox, whitebox_flags
 from invgan_tf import data, defenses, models, presets
 from invgan_tf.evaluation import accuracy
 
@@ -27,19 +26,20 @@ def main() -> None:
     if not folders:
         raise common_flags.FlagError(f"--snapshots={FLAGS.snapshots} holds no STEPS/generator.safetensors.")
     steps = [str(int(folder.name)) for folder in folders]
-    table = report.Report(
-        "gan_steps",
-        FLAGS.dataset,
-        f"DefenseGAN on {FLAGS.dataset} (validation images) against GAN training steps",
-        steps,
-        ["Clean", "FGSM"],
-        whitebox.settings() | {"split": "validation", "snapshots": steps},
-        common_flags.output_dir("gan_steps"),
+    layout = report.Layout(
+        experiment="gan_steps",
+        dataset=FLAGS.dataset,
+        title=f"DefenseGAN on {FLAGS.dataset} (validation images) against GAN training steps",
+        rows=steps,
+        columns=["Clean", "FGSM"],
     )
+    settings = whitebox_flags.settings() | {"split": "validation", "snapshots": steps}
+    table = report.Report(layout, settings, common_flags.output_dir("gan_steps"))
     places = [(attack, "defensegan") for attack in ("clean", "fgsm")]
     for step, folder in zip(steps, folders):
-        for (attack, _), outcomes in measure.cells(places, f"{step} steps", _evaluation, str(folder)):
-            table.add(_cell(step, attack, outcomes))
+        for (attack, _), outcome in measure.cells(places, f"{step} steps", _evaluation, str(folder)):
+            measured = accuracy.Proportion.of(outcome.correct)
+            table.add(step, whitebox_flags.COLUMNS[attack], measured, seconds=outcome.seconds)
     _plot(table)
     print(table.markdown())
 
@@ -52,43 +52,31 @@ def _evaluation(folder: str) -> whitebox.WhiteBox:
     presets.load_weights(generator, pathlib.Path(folder) / "generator.safetensors")
     defense = defenses.DefenseGAN(
         generator,
-        steps=FLAGS.defensegan_steps,
+        steps=whitebox_flags.descents()["defensegan_steps"],
         restarts=FLAGS.restarts,
         value_range=dataset.value_range,
-        dtype=whitebox.projection_dtype(),
+        dtype=whitebox_flags.projection_dtype(),
     )
     return whitebox.WhiteBox(
-        whitebox.open_store(),
+        whitebox_flags.open_store(),
         dataset,
-        whitebox.load_classifier(),
+        whitebox_flags.load_classifier(),
         {"defensegan": defense},
         data.load(FLAGS.dataset, "validation", data_dir=FLAGS.data_dir, limit=FLAGS.num_images),
     )
 
 
-def _cell(step, attack, outcomes):
-    correct = np.concatenate([outcome.logits.argmax(axis=1) == outcome.labels for outcome in outcomes])
-    measured = accuracy.Proportion.of(correct)
-    seconds = round(sum(outcome.seconds for outcome in outcomes), 2)
-    column = whitebox.COLUMNS[attack]
-    return report.Cell(step, column, measured.value, measured.ci95, measured.n, None, seconds)
-
-
 def _plot(table: report.Report) -> None:
     """Draws accuracy with its interval against steps."""
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for column in table.columns:
-        cells = [table.cells[row, column] for row in table.rows]
-        steps = [int(row) for row in table.rows]
-        axes.plot(steps, [cell.value for cell in cells], marker="o", label=f"{column} (n = {cells[0].n})")
-        axes.fill_between(steps, [cell.ci95[0] for cell in cells], [cell.ci95[1] for cell in cells], alpha=0.2)
+    figure = matplotlib.figure.Figure(figsize=(6, 4), layout="constrained")
+    axes, layout = figure.subplots(), table.layout
+    for column in layout.columns:
+        cells = [table.cells[row, column] for row in layout.rows]
+        pictures.curve(axes, [int(row) for row in layout.rows], cells, column)
     axes.set(xlabel="GAN training steps", ylabel="accuracy under DefenseGAN", ylim=(0, 1.02), title=FLAGS.dataset)
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(table.folder / "gan_steps.png", dpi=150)
+    table.figure("gan_steps", figure)
 
 
 if __name__ == "__main__":

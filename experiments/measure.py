@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from experiments import whitebox, workers
+from experiments import whitebox, whitebox_flags, workers
 
 Place = tuple[str, str]  # attack and defence of a cell
 
 
 def cells(
     places: Sequence[Place], title: str, build: Callable[..., whitebox.WhiteBox], *arguments: str
-) -> Iterator[tuple[Place, list[whitebox.Outcome]]]:
+) -> Iterator[tuple[Place, whitebox.Outcome]]:
     """Computes cells behind a progress bar with time left.
 
     Args:
@@ -24,7 +24,7 @@ def cells(
         *arguments: for `build`.
 
     Yields:
-        Each cell with the outcomes of its blocks, in the images' order, as soon as its last block is there.
+        Each cell with what became of its images, in their order, as soon as its last block is there.
     """
     setup = functools.partial(build, *arguments)
     evaluation = setup()
@@ -42,9 +42,9 @@ def cells(
             place = task.attack, task.defense
             done[place][task.block] = outcome
             if len(done[place]) == len(evaluation.blocks(task.attack)):
-                bar.set_postfix_str(f"{whitebox.ROWS[task.defense]} / {whitebox.COLUMNS[task.attack]} done")
+                bar.set_postfix_str(f"{whitebox_flags.ROWS[task.defense]} / {whitebox_flags.COLUMNS[task.attack]} done")
                 blocks = done.pop(place)
-                yield place, [blocks[numbers] for numbers in sorted(blocks)]
+                yield place, whitebox.Outcome.join([blocks[numbers] for numbers in sorted(blocks)])
 
 
 class _Task(NamedTuple):

@@ -1,12 +1,9 @@
 """What every test starts from: fixed seeds, no prepared datasets, and a few embedded images."""
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import keras
 import pytest
 
+import experiments  # noqa: F401 - sets what TensorFlow reads when it is imported
 from invgan_tf import data
 
 

@@ -17,7 +17,7 @@ def _key(seed=1, policy="float32", value=0.5, steps=3, restarts=2, projector="ex
     box = whitebox.WhiteBox(None, data.spec("mnist"), classifier, {"defensegan": defense}, examples)
     if stages:
         defense.projectors["fast"] = fast_projection.FastProjector(defense.generator, stages)
-    return box._defense_key(Defended(classifier, defense, projector=projector))
+    return box.defense_key(Defended(classifier, defense, projector=projector))
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,194 @@
+"""Every table and figure that has a preset, in one report: `python -m experiments.reproduce --budget=ci --check`.
+
+Each program runs as a user would run it; what it has finished is kept, so the same command goes on where it stopped.
+"""
+
+import base64
+import pathlib
+import re
+import subprocess
+import sys
+
+import markdown
+import tabulate
+from absl import flags
+
+from experiments import common_flags, regression, report
+from invgan_tf import files, presets
+
+_DATASETS = ("mnist", "fashion_mnist")
+_PROGRAMS = ("table2", "table3", "table4", "figure2", "figure4", "figure7")
+_FEW = ["--num_images=60", "--bpda_images=10", "--projector=fast"]
+_MANY = ["--num_images=500", "--bpda_images=50"]
+BUDGETS = {
+    # Few images, the fast projector, three black-box rounds of six, short sweeps: ten minutes of two cores a dataset.
+    "ci": {
+        "table2": _FEW,
+        "table3": _FEW,
+        "table4": [
+            "--num_images=60",
+            "--bare_images=1000",
+            "--substitute_rounds=3",
+            "--agreement_images=20",
+            "--projector=fast",
+        ],
+        "figure2": _FEW,
+        "figure4": ["--num_images=60", "--invgan_steps=0,20,60", "--defensegan_marks=20,60", "--restarts_shown=1,4"],
+        "figure7": _FEW,
+    },
+    # The paper's protocol on the first 500 images (BPDA 50), 1,000 for Table 4 and Figure 4: hours of two cores.
+    "cpu": {
+        "table2": [*_MANY, "--attacks=clean,fgsm,cw,rp,bpda,bpda_authors"],
+        "table3": _MANY,
+        "table4": [],
+        "figure2": _MANY,
+        "figure4": [],
+        "figure7": _MANY,
+    },
+    "paper": {
+        "table2": ["--flagfile=flags/{dataset}_paper.flags"],
+        "table3": ["--flagfile=flags/{dataset}_paper.flags"],
+        "table4": ["--num_images=9850"],
+        "figure2": ["--flagfile=flags/{dataset}_paper.flags"],
+        "figure4": ["--num_images=10000"],
+        "figure7": ["--flagfile=flags/{dataset}_paper.flags"],
+    },
+}
+
+flags.DEFINE_enum("budget", "ci", list(BUDGETS), "How much to compute: ten minutes a dataset, hours, or all there is.")
+flags.DEFINE_list("datasets", None, "Datasets to reproduce. Default: mnist and fashion_mnist where a preset is there.")
+flags.DEFINE_list("programs", list(_PROGRAMS), "Programs to run.")
+flags.DEFINE_bool("check", False, "Exit with 1 where a cell leaves its interval in experiments/expected.")
+flags.DEFINE_bool("update_expected", False, "Write experiments/expected from this run instead of checking against it.")
+flags.DEFINE_string("expected_dir", None, "Folder of the expected cells. Default: experiments/expected.")
+
+FLAGS = flags.FLAGS
+
+flags.register_validator(
+    "programs",
+    lambda given: bool(given) and set(given) <= set(_PROGRAMS),
+    f"must list some of {', '.join(_PROGRAMS)}",
+)
+flags.register_validator(
+    "datasets",
+    lambda given: given is None or (bool(given) and set(given) <= set(_DATASETS)),
+    f"must list some of {', '.join(_DATASETS)}",
+)
+flags.register_multi_flags_validator(
+    ["check", "update_expected"],
+    lambda given: not (given["check"] and given["update_expected"]),
+    "--check and --update_expected exclude each other",
+)
+
+
+def main() -> None:
+    """Runs the programs, writes report.md and report.html, and checks what was measured."""
+    folder = pathlib.Path(FLAGS.output_dir or f"runs/reproduce/{FLAGS.budget}")
+    folder.mkdir(parents=True, exist_ok=True)
+    sections, failed, datasets = [], [], FLAGS.datasets or _with_presets()
+    if FLAGS.check:  # before hours of work
+        for dataset in datasets:
+            regression.read(_expected(dataset), FLAGS.programs)
+    for dataset in datasets:
+        results = {}
+        for program in FLAGS.programs:
+            place = folder / f"{program}_{dataset}"
+            if _run(program, dataset, place, folder / "cells"):
+                failed.append(f"{program} on {dataset} failed")
+            if (place / "results.json").is_file():
+                results[program] = report.read(place / "results.json")
+        sections.append((dataset, results))
+    told, wrong = _judge(sections)
+    _write(folder, sections, told, failed + wrong)
+    print(f"Written to {folder}: report.md, report.html.")
+    for line in (*failed, *wrong):
+        print(f"FAILED: {line}", file=sys.stderr)
+    if failed or wrong:
+        sys.exit(1)
+
+
+def _with_presets():
+    """Returns the datasets whose packaged preset is whole enough for every program."""
+    found = []
+    for dataset in _DATASETS:
+        try:
+            parts = set(presets.read_card(FLAGS.preset_dir or dataset, dataset))
+        except presets.PresetError:
+            continue
+        if {"generator", "inverter", "classifier_a"} <= parts:
+            found.append(dataset)
+    if not found:
+        raise common_flags.FlagError(f"--preset_dir={FLAGS.preset_dir} is no preset of {' or '.join(_DATASETS)}.")
+    return found
+
+
+def _expected(dataset):
+    folder = pathlib.Path(FLAGS.expected_dir or pathlib.Path(__file__).parent / "expected")
+    return folder / f"{FLAGS.budget}_{dataset}.json"
+
+
+def _run(program, dataset, place, cells_dir):
+    """Runs one program behind its own progress bar; returns its exit status."""
+    command = [sys.executable, "-m", f"experiments.{program}", f"--dataset={dataset}", f"--output_dir={place}"]
+    command += [flag.format(dataset=dataset) for flag in BUDGETS[FLAGS.budget][program]]
+    command += [f"--cells_dir={cells_dir}", f"--seed={FLAGS.seed}", f"--deterministic={FLAGS.deterministic}"]
+    command += [f"--preset_dir={FLAGS.preset_dir}"] if FLAGS.preset_dir else []
+    print(f"\n$ {' '.join(['python', *command[1:]])}", flush=True)
+    return subprocess.run(command, cwd=pathlib.Path(__file__).parents[1], check=False).returncode
+
+
+def _judge(sections):
+    """Compares with what is expected, or writes it; returns lines for the report and what is wrong."""
+    told, wrong = [], []
+    for dataset, results in sections:
+        path = _expected(dataset)
+        if FLAGS.update_expected:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            regression.write(path, results)
+        if FLAGS.check:
+            checked = regression.check(regression.read(path, FLAGS.programs), results)
+            wrong += [f"{dataset}: {line}" for line in checked.wrong]
+            told.append(f"### Check, {dataset}\n\n{checked.text}\n")
+    return told, wrong
+
+
+def _write(folder, sections, told, wrong):
+    parts = [f"# Reproduction, budget `{FLAGS.budget}`", *(f"**FAILED: {line}**" for line in wrong), *told]
+    for dataset, results in sections:
+        for program, found in results.items():
+            place = folder / f"{program}_{dataset}"
+            if (place / "table.md").is_file():
+                parts.append((place / "table.md").read_text(encoding="utf-8"))
+            parts += [f"![{path.stem}, {dataset}]({place.name}/{path.name})" for path in sorted(place.glob("*.png"))]
+            kept = {name: value for name, value in found["settings"].items() if value is not None}
+            facts = [[name, str(value)] for name, value in {**kept, **found["environment"]}.items()]
+            facts.append(["seconds of this run", str(found["seconds"])])
+            parts.append("<details><summary>Settings</summary>\n")
+            parts.append(tabulate.tabulate(facts, tablefmt="html") + "\n</details>")
+    text = "\n\n".join(parts) + "\n"
+    files.write_text(folder / "report.md", text)
+    files.write_text(folder / "report.html", _html(folder, text))
+
+
+_STYLE = (
+    "body{font:15px/1.5 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
+    "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left;vertical-align:top}img{max-width:100%}"
+)
+
+
+def _html(folder, text):
+    """Returns the report as one page that needs no other file."""
+
+    def embedded(match):
+        picture = base64.b64encode((folder / match[2]).read_bytes()).decode("ascii")
+        return f"![{match[1]}](data:image/png;base64,{picture})"
+
+    body = markdown.markdown(re.sub(r"!\[(.*?)\]\((.*?\.png)\)", embedded, text), extensions=["tables"])
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>invgan_tf reproduction</title>'
+        f"<style>{_STYLE}</style>{body}</html>\n"
+    )
+
+
+if __name__ == "__main__":
+    common_flags.run(main)
