@@ -137,8 +137,10 @@ class Report:
         self.environment = environment()
         self.began = time.perf_counter()
         self.writer = tf.summary.create_file_writer(str(self.folder))
-        with self.writer.as_default(step=0):  # HParams: what compares runs
-            hparams.hparams({name: _plain(value) for name, value in self.settings.items()})
+        # HParams compares runs: named after their folders, for it would merge those of equal settings.
+        trial = "/".join(self.folder.resolve().parts[-2:])
+        with self.writer.as_default(step=0):
+            hparams.hparams({name: _plain(name, value) for name, value in self.settings.items()}, trial_id=trial)
 
     @property
     def complete(self) -> bool:
@@ -164,8 +166,6 @@ class Report:
         self._measured[place] = measured
         with self.writer.as_default(step=0):
             tf.summary.scalar(f"{self.layout.experiment}/{row}/{column}".replace(" ", "_"), measured.value)
-            tf.summary.text(self.layout.title, self.markdown())
-        self.writer.flush()
         self.write()
 
     def measured(self, row: str, column: str) -> Measured:
@@ -203,7 +203,10 @@ class Report:
         self.show(name, np.asarray(tf.io.decode_png(tf.io.read_file(str(self.folder / f"{name}.png"))), float) / 255.0)
 
     def write(self) -> None:
-        """Writes results.json and table.md; each is whole at any moment."""
+        """Writes results.json and table.md, each whole at any moment, and the table to TensorBoard."""
+        with self.writer.as_default(step=len(self.cells) + len(self.findings)):  # it shows the newest step first
+            tf.summary.text(self.layout.title, self.markdown())
+        self.writer.flush()
         files.write_json(
             self.folder / "results.json",
             {
@@ -283,8 +286,10 @@ class Report:
         return text
 
 
-def _plain(value):
-    """Returns a setting as HParams can hold it."""
+def _plain(name, value):
+    """Returns a setting as HParams can hold and show it: it would round a seed."""
+    if name == "seed":
+        return str(value)
     return value if isinstance(value, bool | int | float | str) else json.dumps(value)
 
 

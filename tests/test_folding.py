@@ -137,3 +137,18 @@ def test_the_shipped_generator_is_folded():
 def test_precisions_that_cannot_be_had_are_refused(generator, dtype, message):
     with pytest.raises(ValueError, match=message):
         folding.check_dtype(GENERATORS[generator](), dtype)
+
+
+def test_where_bfloat16_is_not_native_only_the_operands_are_rounded(monkeypatch):
+    monkeypatch.setattr(folding, "native_bfloat16", lambda: False)
+    keras.utils.set_random_seed(2)
+    model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(300, "relu"), keras.layers.Dense(5)])
+    latents = tf.random.stateless_normal((3, 40), [1, 2])
+
+    def rounded(x):
+        return tf.cast(tf.cast(x, tf.bfloat16), tf.float64).numpy()
+
+    hidden = model.layers[0](latents)
+    expected = rounded(hidden) @ rounded(model.layers[1].kernel) + rounded(model.layers[1].bias)
+    np.testing.assert_allclose(folding.fold(model, "bfloat16")(latents), expected, atol=1e-5)
+    assert np.abs(model(latents) - expected).max() > 1e-4
