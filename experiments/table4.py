@@ -202,9 +202,9 @@ def _settings(chosen):
 
 def _protocol(chosen):
     """Returns what a reader must know of the numbers, in a few words."""
-    fast = " InvGAN's projector is the exact one." if FLAGS.projector == "fast" else ""
+    fast = " (exact for InvGAN)" if FLAGS.projector == "fast" else ""
     return (
-        f"One trained generator, inverter and classifier F. {whitebox_flags.descent(_STEPS)};{fast} projection in "
+        f"One trained generator, inverter and classifier F. {whitebox_flags.descent(_STEPS)}{fast}; projection in "
         f"{whitebox_flags.projection_dtype()}; seed {FLAGS.seed}, attacker's {FLAGS.seed + 1}. Each row has its own "
         f"substitute, a classifier E fitted in {chosen.rounds} rounds of {chosen.epochs} epochs: to test images 0 to "
         f"{blackbox.SEEDS - 1} with their true labels, and to points made from them (step {chosen.step:g}, not "

@@ -188,8 +188,9 @@ def test_a_defended_model_projects_as_asked(networks, images, kind):
     np.testing.assert_allclose(
         model.predict(images[:3]), accuracy.outputs(model.classifier, expected.images), atol=1e-4
     )
-    exact = Defended(model.classifier, defense, steps=70, seed=5).project(images[:3])
-    assert not np.allclose(exact.latents, expected.latents, atol=1e-2)
+    if kind == "invgan":  # DefenseGAN's kept restart is the exact one's own path
+        exact = Defended(model.classifier, defense, steps=70, seed=5).project(images[:3])
+        assert not np.allclose(exact.latents, expected.latents, atol=1e-2)
 
 
 def test_bpda_holds_against_the_projector_that_is_attacked(images):

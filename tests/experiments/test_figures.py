@@ -21,7 +21,8 @@ def cells_dir(tmp_path_factory):
 def test_pictures_of_removal(run_program, cells_dir, tmp_path, program, name, attacks, defended):
     results = run_program(program, tmp_path, attacks=attacks, defenses=defended, cells_dir=cells_dir, shown=2)
     assert results["complete"] is True and len(results["cells"]) == 2
-    assert all(cell["n"] == 2 and cell["l2_median"] > 0 for cell in results["cells"])
+    for cell in results["cells"]:  # an untrained classifier may leave an attack nothing to do
+        assert cell["n"] == 2 and (cell["attack_failures"] == 2 or cell["l2_median"] > 0)
     drawn = image.imread(tmp_path / f"{name}.png")
     assert drawn.shape[0] > 600 and len(np.unique(drawn.reshape(-1, drawn.shape[-1]), axis=0)) > 100
 
