@@ -46,7 +46,7 @@ def _rows(classifier, attack, defense, outcome):
     score = detection.feature_score(classifier, outcome.attacked, outcome.seen)
     said = {
         "clean": accuracy.predict(classifier, outcome.clean),
-        f"{name}": accuracy.predict(classifier, outcome.attacked),
+        name: accuracy.predict(classifier, outcome.attacked),
         f"{name}, {row}": outcome.logits.argmax(axis=1),
     }
     images = outcome.clean, outcome.attacked, outcome.seen
