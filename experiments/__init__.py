@@ -6,5 +6,5 @@ The package sets, before TensorFlow is imported, what TensorFlow reads only then
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter
-# Processors without AVX-512 get Eigen's convolutions by default, at half the speed of oneDNN's.
+# Processors without AVX-512 get Eigen's convolutions by default, which are slower than oneDNN's.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

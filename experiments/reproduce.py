@@ -21,7 +21,7 @@ _PROGRAMS = ("table2", "table3", "table4", "figure2", "figure4", "figure7")
 _FEW = ["--num_images=60", "--bpda_images=10", "--projector=fast"]
 _MANY = ["--num_images=500", "--bpda_images=50"]
 BUDGETS = {
-    # Few images, the fast projector, three black-box rounds of six, short sweeps: ten minutes of two cores a dataset.
+    # Few images, the fast projector, three black-box rounds of six, short sweeps. Meant for ten minutes of two fast cores.
     "ci": {
         "table2": _FEW,
         "table3": _FEW,
@@ -55,7 +55,7 @@ BUDGETS = {
     },
 }
 
-flags.DEFINE_enum("budget", "ci", list(BUDGETS), "How much to compute: ten minutes a dataset, hours, or all there is.")
+flags.DEFINE_enum("budget", "ci", list(BUDGETS), "How much to compute: a first look, hours, or all there is.")
 flags.DEFINE_list("datasets", None, "Datasets to reproduce. Default: mnist and fashion_mnist where a preset is there.")
 flags.DEFINE_list("programs", list(_PROGRAMS), "Programs to run.")
 flags.DEFINE_bool("check", False, "Exit with 1 where a cell leaves its interval in experiments/expected.")

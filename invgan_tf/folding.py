@@ -72,7 +72,7 @@ def _rounded(x):
     """Rounds an operand of a matrix product to bfloat16.
 
     Where the processor cannot multiply those, float32 multiplies them: TensorFlow's own way there adds up in bfloat16
-    too, which is ten times slower and far less exact.
+    too, which is far slower and less exact.
     """
     x = tf.cast(x, tf.bfloat16)
     return x if native_bfloat16() else tf.cast(x, tf.float32)
