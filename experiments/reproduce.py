@@ -21,7 +21,7 @@ _PROGRAMS = ("table2", "table3", "table4", "figure2", "figure4", "figure7")
 _FEW = ["--num_images=60", "--bpda_images=10", "--projector=fast"]
 _MANY = ["--num_images=500", "--bpda_images=50"]
 BUDGETS = {
-    # Few images, the fast projector, three black-box rounds of six, short sweeps. Meant for ten minutes of two fast cores.
+    # Few images, the fast projector, three black-box rounds of six, short sweeps: meant for ten minutes of two cores.
     "ci": {
         "table2": _FEW,
         "table3": _FEW,
