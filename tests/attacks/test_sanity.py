@@ -1,5 +1,6 @@
 """Curves no defender can fake, on the shipped MNIST weights."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -11,12 +12,13 @@ from invgan_tf.defenses import Defended, InvGAN
 from invgan_tf.evaluation import accuracy
 
 EPSILONS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-SLACK = 0.03  # images of a hundred that may come back by chance between two neighbouring strengths
+SLACK = 0.04  # two images of sixty may come back by chance between two neighbouring strengths
+STEPS = 20
 
 
 @pytest.fixture(scope="module")
 def examples():
-    return data.load("mnist", "test", limit=100)
+    return data.load("mnist", "test", limit=60)
 
 
 @pytest.fixture(scope="module", params=["bare", "behind_the_inverter"])
@@ -27,44 +29,50 @@ def model(request):
     return reparameterized(Defended(classifier, InvGAN.from_preset("mnist")))
 
 
-def _survives(model, attacked, labels):
+def _accuracy(model, attacked, labels):
     return float(np.mean(accuracy.predict(model, attacked) == labels))
 
 
-def _pgd(*arguments, **options):
-    return attacks.pgd(*arguments, steps=20, **options)
+@pytest.fixture(scope="module")
+def left(model, examples):
+    """Accuracy under PGD of so many steps, or under FGSM (None), at eps: each measured once for all tests."""
+
+    @functools.cache
+    def measure(eps, steps):
+        options = {"eps": eps, "labels": examples.labels}
+        if steps is None:
+            return _accuracy(model, attacks.fgsm(model, examples.images, **options), examples.labels)
+        return _accuracy(model, attacks.pgd(model, examples.images, steps=steps, **options), examples.labels)
+
+    return measure
 
 
-@pytest.mark.parametrize("attack", [attacks.fgsm, _pgd], ids=["fgsm", "pgd"])
-def test_accuracy_falls_with_eps_to_chance(request, model, examples, attack):
-    if request.node.callspec.params == {"model": "bare", "attack": attacks.fgsm}:
+def _never_rises(curve):
+    return all(later <= earlier + SLACK for earlier, later in itertools.pairwise(curve))
+
+
+@pytest.mark.parametrize("steps", [None, STEPS], ids=["fgsm", "pgd"])
+def test_accuracy_falls_with_eps_to_chance(request, left, steps):
+    if request.node.callspec.params == {"model": "bare", "steps": None}:
         # Measured on 2,000 test images: 0.068 at eps 0.3, 0.025 at 0.5, 0.176 [0.160, 0.194] at 1.
         reason = "one step of length 1 overshoots: FGSM's curve on bare A turns up and ends above chance"
         request.applymarker(pytest.mark.xfail(raises=AssertionError, strict=True, reason=reason))
-    images, labels = examples.images, examples.labels
-    curve = [_survives(model, attack(model, images, eps=eps, labels=labels), labels) for eps in EPSILONS]
-    assert all(later <= earlier + SLACK for earlier, later in itertools.pairwise(curve))
+    curve = [left(eps, steps) for eps in EPSILONS]
+    assert _never_rises(curve)
     assert curve[-1] <= 0.15
 
 
-def test_pgd_is_never_weaker_than_fgsm_and_noise_is_weaker_than_both(model, examples):
+def test_pgd_is_never_weaker_than_fgsm_and_noise_is_weaker_than_both(model, examples, left):
     images, labels = examples.images, examples.labels
     signs = np.sign(np.random.default_rng(0).standard_normal(images.shape)).astype(np.float32)
     for eps in EPSILONS[:4]:
-        pgd = _survives(model, attacks.pgd(model, images, eps=eps, steps=40, labels=labels), labels)
-        fgsm = _survives(model, attacks.fgsm(model, images, eps=eps, labels=labels), labels)
-        noise = _survives(model, np.clip(images + eps * signs, 0, 1), labels)
-        assert pgd <= fgsm + SLACK
-        assert max(pgd, fgsm) <= noise
+        noise = _accuracy(model, np.clip(images + eps * signs, 0, 1), labels)
+        assert left(eps, STEPS) <= left(eps, None) + SLACK
+        assert max(left(eps, STEPS), left(eps, None)) <= noise
 
 
-def test_more_steps_never_help_the_defender(model, examples):
-    images, labels = examples.images, examples.labels
-    curve = [
-        _survives(model, attacks.pgd(model, images, eps=0.1, steps=steps, labels=labels), labels)
-        for steps in (1, 5, 20, 40)
-    ]
-    assert all(later <= earlier + SLACK for earlier, later in itertools.pairwise(curve))
+def test_more_steps_never_help_the_defender(left):
+    assert _never_rises([left(0.1, steps) for steps in (1, 5, STEPS, 2 * STEPS)])
 
 
 @pytest.mark.slow
@@ -75,7 +83,7 @@ def test_fgsm_overshoots_at_eps_one_and_pgd_does_not():
     for eps in (0.3, 0.5, 1.0):
         attacked = attacks.fgsm(model, examples.images, eps=eps, labels=examples.labels)
         left["FGSM", eps] = accuracy.Proportion.of(accuracy.predict(model, attacked) == examples.labels)
-    attacked = _pgd(model, examples.images[:500], eps=1.0, labels=examples.labels[:500])
+    attacked = attacks.pgd(model, examples.images[:500], eps=1.0, steps=STEPS, labels=examples.labels[:500])
     left["PGD", 1.0] = accuracy.Proportion.of(accuracy.predict(model, attacked) == examples.labels[:500])
     for (name, eps), measured in left.items():
         low, high = measured.ci95
