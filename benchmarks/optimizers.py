@@ -13,6 +13,7 @@ import tabulate
 import tensorflow as tf
 from absl import flags
 
+from benchmarks import gauss_newton
 from experiments import common_flags, report
 from invgan_tf import attacks, data, defenses, fast_projection, files, folding, presets, projection
 
@@ -109,6 +110,9 @@ def _ways(generator, steps):
         ways.append(
             (f"L-BFGS, memory {memory}", fast_projection.FastProjector(generator, stages, memory=memory), steps)
         )
+    for products in (5, 10, 20):
+        name = f"Gauss-Newton, {products} products"
+        ways.append((name, gauss_newton.GaussNewton(generator, products), steps))
     coarse = fast_projection.FastProjector(generator, [fast_projection.Stage(last)], dtype="bfloat16")
     mixed = fast_projection.FastProjector(generator, defenses.InvGAN.fast_stages, dtype="bfloat16")
     ways.append(("L-BFGS, memory 40, bfloat16", coarse, steps))

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 from scipy import optimize
 
+from benchmarks import gauss_newton
 from invgan_tf import data, fast_projection, folding, models, presets, projection
 from invgan_tf.attacks import bpda
 from invgan_tf.defenses import Defended, DefenseGAN, InvGAN
@@ -31,6 +32,17 @@ def _linear():
     orthogonal = np.linalg.qr(rng.standard_normal((16, 6)))[0].T
     generator.layers[0].kernel.assign(np.geomspace(1, 30, 6)[:, None] * orthogonal)
     return generator
+
+
+def test_gauss_newton_solves_a_quadratic_as_its_damping_shrinks():
+    """So what benchmarks.optimizers tells of it is not a fault's doing."""
+    generator, steps = _linear(), 8
+    targets = np.random.default_rng(1).standard_normal((5, 4, 4, 1)).astype(np.float32)
+    kernel = generator.layers[0].kernel.numpy()
+    expected = np.linalg.lstsq(kernel.T, targets.reshape(5, 16).T, rcond=None)[0].T
+    projector = gauss_newton.GaussNewton(generator, products=6)
+    _, latents = projector.descend(tf.constant(targets), tf.zeros((5, 1, 6)), steps * projector.cost)
+    np.testing.assert_allclose(latents, expected, rtol=0.01, atol=1e-3)
 
 
 def test_a_quadratic_is_solved():
