@@ -42,7 +42,6 @@ setup(
     extras_require={
         "test": [
             "pytest>=8",
-            "pytest-xdist>=3.6",
             "ruff>=0.12",
             "foolbox==3.3.4",
             "statsmodels>=0.14",
