@@ -40,13 +40,7 @@ setup(
         "markdown>=3.6",
     ],
     extras_require={
-        "test": [
-            "pytest>=8",
-            "ruff>=0.12",
-            "foolbox==3.3.4",
-            "statsmodels>=0.14",
-            "selenium>=4.30",
-        ],
+        "test": ["pytest>=8", "ruff>=0.12", "foolbox==3.3.4", "statsmodels>=0.14", "selenium>=4.30"],
         "bench": ["torch>=2.9"],
     },
 )

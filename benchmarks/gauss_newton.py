@@ -1,5 +1,6 @@
 """Levenberg and Marquardt's way to Eq. 6, without the Jacobian: one that `benchmarks.optimizers` tries."""
 
+import keras
 import tensorflow as tf
 
 from invgan_tf import folding, projection
@@ -12,16 +13,16 @@ class GaussNewton(projection.Projector):
     """Solves (J'J + damping) d = -J'r by conjugate gradients, J the generator's Jacobian and r its error.
 
     A product with J or with J' costs half an image-step, since the activations at the point are shared by all of
-    them. A full J of 128 latents would cost 64 image-steps.
+    them. Besides its iterations a step costs 2.5: the gradient, the curvature along it, and the trial's loss.
 
     Args:
         generator: Keras model from latents to images.
         products: iterations of conjugate gradients a step.
     """
 
-    def __init__(self, generator, products: int):
+    def __init__(self, generator: keras.Model, products: int):
         super().__init__(generator)
-        self.products, self.cost = products, products + 1.5  # the gradient and the trial's loss
+        self.cost = products + 2.5
 
         @tf.function(reduce_retracing=True)
         def advance(images, point, damping, iterations):
@@ -71,12 +72,8 @@ def _conjugate_gradients(operator, right, iterations):
         norm = _dot(residual, residual)
         length = tf.math.divide_no_nan(norm, _dot(direction, product))
         solution, residual = solution + length * direction, residual - length * product
-        return (
-            count + 1,
-            solution,
-            residual,
-            residual + tf.math.divide_no_nan(_dot(residual, residual), norm) * direction,
-        )
+        direction = residual + tf.math.divide_no_nan(_dot(residual, residual), norm) * direction
+        return count + 1, solution, residual, direction
 
     return tf.while_loop(lambda count, *_: count < iterations, body, (0, tf.zeros_like(right), right, right))[1]
 

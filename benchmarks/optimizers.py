@@ -12,12 +12,13 @@ import numpy as np
 import tabulate
 import tensorflow as tf
 from absl import flags
+from scipy import stats
 
 from benchmarks import gauss_newton
 from experiments import common_flags, report
 from invgan_tf import attacks, data, defenses, fast_projection, files, folding, presets, projection
 
-flags.DEFINE_integer("num_images", 100, "Validation images, from the first on; as many again under FGSM.", 1)
+flags.DEFINE_integer("num_images", 100, "Validation images, from the first on; as many again under FGSM.", 2)
 flags.DEFINE_list("steps", ["100", "140"], "Where the losses are told.")
 
 FLAGS = flags.FLAGS
@@ -72,9 +73,9 @@ def main() -> None:
         defense.project(images, projector="tried", steps=2)  # traces
         for end in ends:
             began = time.perf_counter()
-            loss = defense.project(images, projector="tried", steps=end).loss.reshape(2, -1).mean(axis=1)
+            losses = defense.project(images, projector="tried", steps=end).loss.reshape(2, -1)
             row["ms an image-step"] = round((time.perf_counter() - began) / end / len(images) * 1e3, 3)
-            row[f"{end} steps"] = " / ".join(f"{value:.5f}" for value in loss)
+            row[f"{end} steps"] = " / ".join(map(_mean, losses))
         rows.append(row)
         print(row, flush=True)
     headers = {name: name for name in ["way", "ms an image-step", *(f"{end} steps" for end in [*steps, 1000])]}
@@ -87,6 +88,12 @@ def main() -> None:
     settings = {name: FLAGS[name].value for name in ("dataset", "num_images", "steps", "seed")}
     content = {"benchmark": "optimizers", "rows": rows, "stopping": stopping, "settings": settings}
     files.write_json(folder / "optimizers.json", content | {"environment": report.environment()})
+
+
+def _mean(losses):
+    """Returns a mean with its 95 % interval (Student's) over images."""
+    low, high = stats.t.interval(0.95, len(losses) - 1, losses.mean(), stats.sem(losses))
+    return f"{losses.mean():.5f} [{low:.5f}, {high:.5f}]"
 
 
 def _ways(generator, steps):
