@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
+from absl import logging
 
 import invgan_tf
 from invgan_tf import files
@@ -82,13 +83,23 @@ def _read(path: pathlib.Path, text: str) -> dict[str, np.ndarray] | None:
     except FileNotFoundError:
         return None
     except Exception:  # zip, zlib and header errors alike: a damaged file is computed anew
+        arrays = {}
+    if str(arrays.pop("sha256", "")) != _checksum(arrays):
+        logging.warning("%s is damaged; it is computed anew.", path)
         return None
-    return arrays if str(arrays.pop("key", "")) == text else None
+    return arrays if str(arrays.pop("key")) == text else None
 
 
 def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
     with files.replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, allow_pickle=False, sha256=np.array(_checksum(arrays)), **arrays)
+
+
+def _checksum(arrays):
+    parts = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
+    kinds = {name: [str(array.dtype), array.shape, parts[name]] for name, array in arrays.items()}
+    return hashlib.sha256(json.dumps(kinds, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint(content: keras.Model | np.ndarray) -> str:

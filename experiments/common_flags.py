@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 from absl import app, flags, logging
 
-from invgan_tf import data, models, presets
+from invgan_tf import data, files, models, presets
+from invgan_tf.training import checkpoints
 
 AUTHORS_SEED = 11241990
 
@@ -41,6 +42,9 @@ _FORESEEN = (
     data.DataUnavailableError,
     presets.PresetError,
     models.ImageShapeError,
+    checkpoints.CheckpointError,
+    files.DamagedError,
+    files.InUseError,
 )
 
 

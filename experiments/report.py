@@ -124,13 +124,14 @@ class Report:
     Args:
         layout: the table.
         settings: everything that was asked for.
-        output_dir: where results.json, table.md and the TensorBoard events go.
+        output_dir: where results.json, table.md and the TensorBoard events go; `files.InUseError` if another run
+            that is still going writes there.
     """
 
     def __init__(self, layout: Layout, settings: Mapping, output_dir: str | os.PathLike):
         self.layout, self.settings = layout, dict(settings)
         self.folder = pathlib.Path(output_dir)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.lock(self.folder)
         self.cells: dict[tuple[str, str], Cell] = {}
         self._measured: dict[tuple[str, str], Measured] = {}
         self.findings: list[dict] = []
@@ -207,7 +208,7 @@ class Report:
         with self.writer.as_default(step=len(self.cells) + len(self.findings)):  # it shows the newest step first
             tf.summary.text(self.layout.title, self.markdown())
         self.writer.flush()
-        files.write_json(
+        files.write_sealed(
             self.folder / "results.json",
             {
                 "experiment": self.layout.experiment,
@@ -325,5 +326,5 @@ def environment() -> dict[str, str | int]:
 
 
 def read(path: str | os.PathLike) -> dict:
-    """Returns a results.json."""
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    """Returns a results.json; `files.DamagedError` if it is not as it was written."""
+    return files.read_sealed(path)

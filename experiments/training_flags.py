@@ -1,6 +1,5 @@
 """The flags of the training programs, and the progress bar they share."""
 
-import json
 import os
 import pathlib
 import shlex
@@ -91,13 +90,14 @@ def _claim(folder: str, **facts) -> dict:
     Raises:
         FlagError: if an earlier run in the folder had other settings: its checkpoints are not this run's.
     """
+    files.lock(folder)
     path = pathlib.Path(folder) / "settings.json"
     wanted = {"seed": FLAGS.seed, "dataset": FLAGS.dataset, "dtype": FLAGS.dtype, **facts}
     if path.is_file():
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = files.read_sealed(path)
             found, made = content["settings"], content["made"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (files.DamagedError, KeyError) as error:
             raise common_flags.FlagError(f"{path} is damaged; choose another --output_dir.") from error
         other = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
         if other:
@@ -108,8 +108,7 @@ def _claim(folder: str, **facts) -> dict:
         return made
     command = shlex.join(["python", "-m", f"experiments.{pathlib.Path(sys.argv[0]).stem}", *sys.argv[1:]])
     made = {"command": command, "environment": report.environment()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, {"settings": wanted, "made": made})
+    files.write_sealed(path, {"settings": wanted, "made": made})
     return made
 
 

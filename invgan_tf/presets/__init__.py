@@ -1,7 +1,6 @@
 """Weights on disk: safetensors files of float16, and the cards that say how they were made."""
 
 import functools
-import hashlib
 import importlib.resources
 import json
 import os
@@ -31,8 +30,7 @@ class PresetError(ValueError):
 
 def checksum(path: str | os.PathLike) -> str:
     """Returns the sha256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.checksum(path)
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike, dtype: str = "float16") -> None:
@@ -45,6 +43,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike, dtype: str = "floa
 
     Raises:
         PresetError: if two weights share a path, or one leaves the range of `dtype`.
+        WriteError: if the disk is full; the file that was there stays.
     """
     path = pathlib.Path(path)
     arrays = {weight.path: keras.ops.convert_to_numpy(weight).astype(dtype) for weight in model.weights}
@@ -54,7 +53,10 @@ def save_weights(model: keras.Model, path: str | os.PathLike, dtype: str = "floa
         if not np.isfinite(array).all():
             raise PresetError(f"{model.name}'s weight {name} is not finite as {dtype}; nothing was written.")
     with files.replacing(path) as temporary:
-        safetensors.numpy.save_file(arrays, temporary)
+        try:
+            safetensors.numpy.save_file(arrays, temporary)
+        except safetensors.SafetensorError as error:
+            raise OSError(str(error)) from error
         os.chmod(temporary, 0o644)  # safetensors writes for its owner alone
 
 

@@ -14,7 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from invgan_tf import presets
+from invgan_tf import files, presets
+from invgan_tf.training import checkpoints
 
 
 class Trainer:
@@ -68,7 +69,7 @@ def train(
 ) -> Iterator[Progress]:
     """Trains to `steps`, going on from the newest checkpoint in `output_dir`.
 
-    Writes `checkpoints/` (the last three, whole state), TensorBoard events, and at the end (and every
+    Writes `checkpoints/` (the last three, whole state, with checksums), TensorBoard events, and at the end (and every
     `snapshot_every` steps, under `snapshots/STEP/`) each model's weights as safetensors.
 
     Args:
@@ -83,75 +84,108 @@ def train(
         `Progress` after resuming and after every chunk; closing the generator there saves a checkpoint.
 
     Raises:
-        FloatingPointError: if a metric or a weight is not finite; the last good checkpoint stays.
+        FloatingPointError: if a metric, a weight or an optimiser's slot is not finite: it is named with its step, and
+            nothing is saved after it.
+        InUseError: if another run that is still going writes to `output_dir`.
+        WriteError: if the disk is full; the earlier checkpoints stay.
+        CheckpointError: if no checkpoint that is there can be gone on from.
     """
     folder = pathlib.Path(output_dir)
+    fresh = files.lock(folder)
+    every = {"checkpoint": checkpoint_every, "snapshot": snapshot_every, "summary": summary_every}
+    try:
+        yield from _steps(trainer, steps, folder, batches, chunk, every)
+    finally:
+        if fresh:
+            files.unlock(folder)
+
+
+def _steps(trainer, steps, folder, batches, chunk, every):
     counter = tf.Variable(0, dtype=tf.int64, trainable=False)
     checkpoint = tf.train.Checkpoint(step=counter, **trainer.models, **trainer.optimizers)
-    manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=3)
-    if manager.latest_checkpoint:
-        checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
-    step = int(counter)
-    iterator = iter(batches(step)) if batches else None
-    run_chunk = _compile_chunk(trainer, iterator)
+    manager = checkpoints.Checkpoints(checkpoint, folder / "checkpoints")
+    step = manager.restore() or 0
+    run_chunk = _compile_chunk(trainer, iter(batches(step)) if batches else None)
     writer = tf.summary.create_file_writer(str(folder))
-    boundaries = [chunk, checkpoint_every, summary_every, *([snapshot_every] if snapshot_every else [])]
+    boundaries = [chunk, *(interval for interval in every.values() if interval)]
     yield Progress(step, {})
     while step < steps:
         began = time.perf_counter()
-        stop = min(steps, *(step - step % every + every for every in boundaries))
-        means = run_chunk(tf.constant(step, tf.int64), tf.constant(stop, tf.int64))
+        stop = min(steps, *(step - step % interval + interval for interval in boundaries))
+        means, firsts = run_chunk(tf.constant(step, tf.int64), tf.constant(stop, tf.int64))
         metrics = {name: float(value) for name, value in means.items()}
-        for name, value in metrics.items():
-            if not np.isfinite(value):
-                raise FloatingPointError(f"{name} became {value} between steps {step} and {stop}; training stopped.")
-        rate = (stop - step) / (time.perf_counter() - began)
-        with writer.as_default(step=stop):
-            for name, value in metrics.items():
-                tf.summary.scalar(name, value)
-            tf.summary.scalar("steps_per_second", rate)
-            if stop % summary_every == 0 or stop == steps:
-                for name, value in trainer.scalars().items():
-                    tf.summary.scalar(name, value)
-                for name, grid in trainer.images().items():
-                    tf.summary.image(name, _grid(grid))
-        step = stop
+        _check_finite(trainer, metrics, {name: int(first) for name, first in firsts.items()}, stop)
+        scalars = metrics | {"steps_per_second": (stop - step) / (time.perf_counter() - began)}
+        step, last = stop, stop == steps
         counter.assign(step)
-        if step % checkpoint_every == 0 or step == steps:
-            _check_weights(trainer, step)
-            manager.save(checkpoint_number=step)
-            writer.flush()
-        if snapshot_every and step % snapshot_every == 0:
+        shown = last or step % every["summary"] == 0
+        saved = last or step % every["checkpoint"] == 0
+        if every["snapshot"] and step % every["snapshot"] == 0:  # before the checkpoint: a run that goes on skips both
             _export(trainer, folder / "snapshots" / f"{step:06d}")
+        pictures = {name: _grid(images) for name, images in trainer.images().items()} if shown else {}
+        _summarize(writer, step, scalars | (trainer.scalars() if shown else {}), pictures, flush=saved)
+        if saved:
+            manager.save(step)
         try:
             yield Progress(step, metrics)
         except GeneratorExit:  # stopped between two chunks: nothing is lost
-            manager.save(checkpoint_number=step)
+            manager.save(step)
             writer.close()
             raise
     _export(trainer, folder)
     writer.close()
 
 
+def _summarize(writer, step, scalars, pictures, flush):
+    try:
+        with writer.as_default(step=step):
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value)
+            for name, picture in pictures.items():
+                tf.summary.image(name, picture)
+        if flush:
+            writer.flush()
+    except tf.errors.OpError as error:
+        raise files.WriteError(f"TensorBoard's events could not be written: {error.message}") from error
+
+
 def _compile_chunk(trainer, iterator):
+    """Returns a function of first and last step: the metrics' means, and the first step each was not finite at."""
+
     @tf.function(input_signature=[tf.TensorSpec([], tf.int64)] * 2)
     def run_chunk(start, stop):
         totals = {name: tf.constant(0.0) for name in trainer.metrics}
+        firsts = {name: stop for name in trainer.metrics}
         for step in tf.range(start, stop):
             batch = next(iterator) if iterator is not None else None
             values = trainer.train_step(step, batch)
-            totals = {name: totals[name] + tf.cast(values[name], tf.float32) for name in trainer.metrics}
+            values = {name: tf.cast(values[name], tf.float32) for name in trainer.metrics}
+            firsts = {
+                name: tf.where(tf.math.is_finite(values[name]), firsts[name], tf.minimum(firsts[name], step))
+                for name in trainer.metrics
+            }
+            totals = {name: totals[name] + values[name] for name in trainer.metrics}
         count = tf.cast(stop - start, tf.float32)
-        return {name: total / count for name, total in totals.items()}
+        return {name: total / count for name, total in totals.items()}, firsts
 
     return run_chunk
 
 
-def _check_weights(trainer, step: int) -> None:
-    for name, model in trainer.models.items():
-        for weight in model.weights:
-            if not np.isfinite(weight.numpy()).all():
-                raise FloatingPointError(f"{name}'s {weight.path} is not finite at step {step}; training stopped.")
+def _check_finite(trainer, metrics: dict[str, float], firsts: dict[str, int], stop: int) -> None:
+    """Raises FloatingPointError that names what is not finite, and at which step it was found."""
+    spoilt = [
+        f"{name}'s {variable.path}"
+        for name, part in {**trainer.models, **trainer.optimizers}.items()
+        for variable in (part.weights if isinstance(part, keras.Model) else part.variables)
+        if not np.isfinite(variable.numpy()).all()
+    ]
+    step, name = min(((first, name) for name, first in firsts.items()), default=(stop, ""))
+    kept = "the last checkpoint is from before it"
+    if step < stop:
+        where = f" ({spoilt[0]} is not finite)" if spoilt else ""
+        raise FloatingPointError(f"{name} was not finite at step {step}{where}; training stopped, {kept}.")
+    if spoilt:
+        raise FloatingPointError(f"{spoilt[0]} was not finite after step {stop}; training stopped, {kept}.")
 
 
 def _export(trainer, folder: pathlib.Path) -> None:

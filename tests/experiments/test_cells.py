@@ -119,6 +119,20 @@ def test_damaged_file_recomputes(store, compute, damage):
     assert compute.calls == 2
 
 
+def test_every_flipped_byte_recomputes_or_changes_nothing(store, compute):
+    store.get("attack", KEY, compute)
+    (path,) = _files(store)
+    whole, harmless = path.read_bytes(), 0
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        calls = compute.calls
+        arrays, _ = store.get("attack", KEY, compute)
+        harmless += compute.calls == calls
+        np.testing.assert_array_equal(arrays["images"], np.full((3, 2), 1 if compute.calls == calls else compute.calls))
+        path.write_bytes(whole)
+    assert compute.calls > 1 + harmless  # dates and the like of the zip format may change
+
+
 def test_file_of_another_key_recomputes(store, compute):
     store.get("attack", KEY, compute)
     (own,) = _files(store)

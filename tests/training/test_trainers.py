@@ -1,5 +1,6 @@
 """The loop and the three trainers, at small width."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import safetensors.numpy
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from invgan_tf import data, losses, models
+from invgan_tf import data, files, losses, models
 from invgan_tf.evaluation import accuracy
 from invgan_tf.training import classifier, gan, inverter, loop
 
@@ -112,7 +113,7 @@ def test_chunks_end_at_every_boundary_and_average_their_steps(tmp_path):
 
 def test_last_three_checkpoints_are_kept(tmp_path):
     _train(_Counting(), tmp_path, steps=18)
-    saved = {int(path.stem.split("-")[1]) for path in (tmp_path / "checkpoints").glob("ckpt-*.index")}
+    saved = {int(path.name.split("-")[1]) for path in (tmp_path / "checkpoints").glob("ckpt-*")}
     assert saved == {12, 16, 18}
 
 
@@ -160,10 +161,10 @@ def test_longer_run_extends_a_finished_one(tmp_path):
 
 
 def test_metric_that_is_not_finite_is_named_and_nothing_is_saved_after_it(tmp_path):
-    with pytest.raises(FloatingPointError, match="value became nan between steps 8 and 10"):
+    with pytest.raises(FloatingPointError, match="value was not finite at step 9;"):
         _train(_Counting(bad_step=9), tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
-    saved = {int(path.stem.split("-")[1]) for path in (tmp_path / "checkpoints").glob("ckpt-*.index")}
+    saved = {int(path.name.split("-")[1]) for path in (tmp_path / "checkpoints").glob("ckpt-*")}
     assert saved == {4, 8}
     mended = _Counting()
     assert [state.step for state in _train(mended, tmp_path)] == [8, 10, 11]
@@ -180,11 +181,34 @@ class _Exploding(_Counting):
 
 
 def test_weights_that_are_not_finite_are_not_what_a_run_goes_on_from(tmp_path):
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(
+        FloatingPointError, match=r"counter's sequential\w*/dense\w*/kernel was not finite after step 8"
+    ):
         _train(_Exploding(), tmp_path)
     resumed = _Counting()
     _train(resumed, tmp_path, steps=9)
     assert resumed.count == 9
+
+
+def test_a_metric_and_the_weight_behind_it_are_both_named(tmp_path):
+    with pytest.raises(
+        FloatingPointError, match=r"value was not finite at step 8 \(counter's .*kernel is not finite\)"
+    ):
+        _train(_Exploding(), tmp_path, checkpoint_every=100, chunk=100)
+    assert not list(tmp_path.rglob("ckpt-*")) and not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_second_training_in_the_folder_is_refused(tmp_path):
+    first = loop.train(_Counting(), steps=11, output_dir=tmp_path)
+    next(first)
+    other = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    first.close()
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with pytest.raises(files.InUseError, match="is in use"):
+        next(loop.train(_Counting(), steps=11, output_dir=tmp_path))
+    os.close(other)
 
 
 def test_checkpoint_of_another_network_is_refused(tmp_path):
