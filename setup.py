@@ -40,7 +40,15 @@ setup(
         "markdown>=3.6",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.12", "foolbox==3.3.4", "statsmodels>=0.14", "selenium>=4.30"],
+        "art": ["adversarial-robustness-toolbox==1.20.1"],
+        "test": [
+            "pytest>=8",
+            "ruff>=0.12",
+            "adversarial-robustness-toolbox==1.20.1",
+            "foolbox==3.3.4",
+            "statsmodels>=0.14",
+            "selenium>=4.30",
+        ],
         "bench": ["torch>=2.9"],
     },
 )

@@ -7,11 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from invgan_tf import projection, validation
-from invgan_tf.attacks import carlini_wagner
+from invgan_tf.attacks import attacker, carlini_wagner
 from invgan_tf.defenses import Defended
 from invgan_tf.defenses.defended import straight_through
 
-_ATTACKER = 2**31  # no evaluator's seed is so large: the attacker never knows the evaluator's random starts
 _WARM_CONFIDENCE = 6.0  # a warm projection lags: fooled by this much, the cold one mostly is (tools.compare_bpda)
 _SEEDS = 3  # of the attacker's, that a candidate must hold under where a projector drops restarts
 _START_SHARE = 4  # the warm attack starts from the clean image projected with this part of the steps
@@ -125,15 +124,8 @@ def bpda(
     Raises:
         ValueError: for a model that is not `Defended`, or images, labels or settings that do not fit.
     """
-    attacked, images, labels, indices, settings = _prepare(
-        model,
-        images,
-        labels,
-        indices,
-        seed,
-        value_range,
-        carlini_wagner.Settings(binary_search_steps, max_iterations, learning_rate, initial_const),
-    )
+    settings = carlini_wagner.Settings(binary_search_steps, max_iterations, learning_rate, initial_const)
+    attacked, images, labels, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
 
     defense, restarts = attacked.defense, attacked.restarts
     # A projector that drops restarts shows too few of them: other seeds stand in.
@@ -193,38 +185,6 @@ def bpda_authors(
     Returns:
         Attacked images, as `bpda` gives them.
     """
-    attacked, images, labels, indices, settings = _prepare(
-        model,
-        images,
-        labels,
-        indices,
-        seed,
-        value_range,
-        carlini_wagner.Settings(binary_search_steps, max_iterations, learning_rate, initial_const),
-    )
+    settings = carlini_wagner.Settings(binary_search_steps, max_iterations, learning_rate, initial_const)
+    attacked, images, labels, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
     return _authors_search(attacked, settings, tuple(value_range))(images, labels, lambda: tf.constant(indices))
-
-
-def _prepare(model, images, labels, indices, seed, value_range, settings):
-    """Checks the arguments both attacks share; returns the model under the attacker's seed with them."""
-    if not isinstance(model, Defended):
-        raise ValueError(f"BPDA attacks a Defended classifier, got {type(model).__name__}.")
-    images = validation.check_images(images, model.defense.image_shape, value_range)
-    attacked = _with_seed(model, _ATTACKER + validation.check_count("seed", seed, 0))
-    indices = validation.check_indices(indices, len(images))
-    if labels is None:
-        labels = attacked.predict(images, indices=indices).argmax(axis=1)
-    labels = validation.check_labels(labels, len(images), model.classifier.compute_output_shape(images.shape)[-1])
-    return attacked, images, labels, indices, settings
-
-
-@functools.lru_cache(maxsize=8)
-def _with_seed(model, seed):
-    return Defended(
-        model.classifier,
-        model.defense,
-        steps=model.steps,
-        restarts=model.restarts,
-        projector=model.projector,
-        seed=seed,
-    )

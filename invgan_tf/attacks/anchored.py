@@ -1,0 +1,88 @@
+"""The defence as an attacker of small means sees it: a few steps from where the clean images' projections ended."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from invgan_tf import projection, validation
+from invgan_tf.attacks import attacker
+from invgan_tf.defenses import Defended
+from invgan_tf.defenses.defended import straight_through
+
+
+class Anchored(keras.Model):
+    """f(G(z_k)): k steps of Eq. 6 from a clean image's latents, a stand-in for `Defended` that costs k image-steps.
+
+    A cold projection of T steps in every query or step of an attack is out of reach of most machines; a bounded
+    perturbation leaves the latents near those of the clean image. An image is told by its nearest clean one, so that
+    any toolbox can ask about any part of a batch. The backward pass takes the projection as the identity.
+
+    Args:
+        model: the classifier behind its defence. Its seed is replaced by the attacker's.
+        images: the clean images that will be attacked, `[n, h, w, c]`.
+        steps: k.
+        restarts: of the defence's restarts those of lowest loss on the clean image, at most so many.
+        indices: the images' numbers, as for `Defense.project`.
+        seed: the attacker's key, as for `bpda_pgd`.
+    """
+
+    def __init__(
+        self,
+        model: Defended,
+        images,
+        *,
+        steps: int = 10,
+        restarts: int = 2,
+        indices: Sequence[int] | None = None,
+        seed: int = 0,
+        name: str = "anchored",
+    ):
+        super().__init__(name=name)
+        labels = np.zeros(len(images), np.int32)  # of no use here
+        attacked, images, _, indices = attacker.prepare(model, images, labels, indices, seed, model.defense.value_range)
+        self.classifier, self.defense, self.steps = attacked.classifier, attacked.defense, steps
+        self._all, self._restarts = attacked.restarts, min(attacked.restarts, restarts)
+        self._seed, self._numbers = attacked.seed, tf.constant(indices)
+        validation.check_count("steps", steps, 0)
+        validation.check_count("restarts", restarts, 1)
+        own = attacked.steps if attacked.projector == "exact" else attacked.defense.steps
+        path = attacked.defense.trajectory(
+            images, [own], restarts=attacked.restarts, seed=attacked.seed, indices=indices
+        )
+        kept = np.argsort(path.loss[0], axis=1)[:, : self._restarts]
+        self._kept, self._clean = tf.constant(kept), tf.constant(images)
+        latents = tf.gather(path.latents[0], self._kept, batch_dims=1)
+        self._offset = latents - self._starts(self._clean, tf.range(len(images)))
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Shape of a batch of images, its first side open."""
+        return None, *self.defense.image_shape
+
+    def compute_output_shape(self, input_shape):
+        """Returns `(n, classes)`."""
+        return self.classifier.compute_output_shape(input_shape)
+
+    def _starts(self, images, rows):
+        starts = self.defense.starts(images, tf.gather(self._numbers, rows), self._all, self._seed)
+        return tf.gather(starts, tf.gather(self._kept, rows), batch_dims=1)
+
+    def call(self, images, training=False):
+        """Returns logits `[n, classes]` of images near the clean ones."""
+        images = tf.convert_to_tensor(images)
+        return self.classifier(straight_through(images, self._projected(tf.stop_gradient(images))), training=False)
+
+    def _projected(self, images):
+        flat, clean = (tf.reshape(array, (tf.shape(array)[0], -1)) for array in (images, self._clean))
+        distance = tf.reduce_sum(tf.square(clean), axis=1) - 2.0 * tf.matmul(flat, clean, transpose_b=True)
+        rows = tf.argmin(distance, axis=1, output_type=tf.int32)  # each image's own squared length shifts all alike
+        latents = self._starts(images, rows) + tf.gather(self._offset, rows)
+        latents = tf.reshape(latents, (-1, self.defense.latent_dim))
+        targets, optimizer = tf.repeat(images, self._restarts, axis=0), self.defense.optimizer
+        latents, _ = projection.descend(
+            self.defense.draw, optimizer, targets, latents, optimizer.slots(latents), tf.constant(0), self.steps
+        )
+        found = projection.explain(self.defense.draw, latents, targets)
+        return tf.stop_gradient(projection.best_restart(*found, latents, self._restarts)[0])
