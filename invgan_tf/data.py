@@ -108,7 +108,7 @@ def load(name: str, split: str, *, data_dir: str | os.PathLike | None = None, li
         limit: load only the first `limit` images of the split; all if None.
 
     Returns:
-        `Examples` in TFDS's order.
+        `Examples` in TFDS's order: `.images` `[n, h, w, c]` in the dataset's range, `.labels` `[n]` (section 4).
 
     Raises:
         ValueError: for an unknown dataset or split, or a limit that the split cannot fill.
@@ -140,7 +140,10 @@ def stream(
         start: number of the first batch.
 
     Returns:
-        A dataset of (float32 images in the dataset's range, int32 labels).
+        A dataset of float32 images `[n, h, w, c]` in the dataset's range and int32 labels `[n]` (section 4); n is `batch_size`.
+
+    Raises:
+        ValueError, DataUnavailableError: as `load`.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")

@@ -18,10 +18,10 @@ Draw = Callable[[tf.Tensor], tf.Tensor]  # G in inference mode: latents `[n, lat
 
 
 class Projection(NamedTuple):
-    """Images explained by a generator.
+    """Images explained by a generator (Eq. 6): what `project` returns, or a ValueError for images it cannot take.
 
     Attributes:
-        images: G(z_T), `[n, h, w, c]`.
+        images: G(z_T), `[n, h, w, c]`, in the generator's range.
         latents: z_T, `[n, latent_dim]`.
         loss: mean squared error of each image, `[n]`.
         steps: the steps that the kept restart made, `[n]` int32.

@@ -170,7 +170,7 @@ def bpda_authors(
     indices=None,
     seed: int = 0,
 ) -> np.ndarray:
-    """The attack of the paper's released code, kept to compare with the published BPDA figures.
+    """The attack of the paper's released code (section 4.2), kept to compare with the published BPDA figures.
 
     It squashes the projection r to (tanh(r)+1)/2 before the classifier and in the distance, skips the
     derivative of the change of variables, and never checks what the defence says of its result. Of the
@@ -183,7 +183,10 @@ def bpda_authors(
         value_range, indices, seed: as for `bpda`.
 
     Returns:
-        Attacked images, as `bpda` gives them.
+        Attacked images `[n, h, w, c]`, float32, inside `value_range`.
+
+    Raises:
+        ValueError: as `bpda`.
     """
     settings = carlini_wagner.Settings(binary_search_steps, max_iterations, learning_rate, initial_const)
     attacked, images, labels, indices = attacker.prepare(model, images, labels, indices, seed, value_range)

@@ -181,7 +181,7 @@ def carlini_wagner_l2(
     batch_size: int = 100,
     seed: int = 0,
 ) -> np.ndarray:
-    """Carlini-Wagner L2: the least perturbation that changes the model's label.
+    """Carlini-Wagner L2 (Carlini and Wagner 2017): the least perturbation that changes the model's label.
 
     Each image is searched alone: the result does not depend on the batch, and no iteration is cut short.
 

@@ -72,12 +72,15 @@ def pgd(
     """Projected gradient descent (Madry et al. 2018), L-infinity, from the image itself.
 
     Args:
-        steps: number of gradient steps.
+        steps: number of gradient steps, at least 1.
         step_size: length of a step, at most eps; 2.5 * eps / steps by default.
         model, images, eps, labels, value_range, seed: as for `fgsm`.
 
     Returns:
-        Attacked images, as `fgsm` gives them.
+        Attacked images `[n, h, w, c]`, float32, within eps of `images` and inside `value_range`.
+
+    Raises:
+        ValueError: for images, labels or eps that do not fit.
     """
     images, labels = _checked(model, images, labels, eps, value_range)
     steps = validation.check_count("steps", steps, 1)

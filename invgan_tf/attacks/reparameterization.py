@@ -27,7 +27,7 @@ class Reparameterized(keras.Model):
 
     def call(self, images, training=False):
         """Returns logits `[n, classes]`."""
-        return self.classifier(self.defense.reconstruct(images), training=False)
+        return self.classifier(self.defense.reconstructed(images), training=False)
 
 
 @functools.lru_cache(maxsize=8)
@@ -47,13 +47,16 @@ def reparameterization(
     value_range: tuple[float, float] = (0.0, 1.0),
     seed: int = 0,
 ) -> np.ndarray:
-    """RP: FGSM on f(G(I(x))), its gradient taken through generator and inverter.
+    """RP: FGSM on f(G(I(x))), its gradient taken through generator and inverter (paper, section 3.4).
 
     Args:
         model: a classifier `Defended` by `InvGAN`. The images are also used against other defences.
         images, eps, labels, value_range, seed: as for `fgsm`; without labels, argmax f(G(I(x))).
 
     Returns:
-        Attacked images, as `fgsm` gives them.
+        Attacked images `[n, h, w, c]`, float32, within eps of `images` and inside `value_range`.
+
+    Raises:
+        ValueError: for images, labels or eps that do not fit.
     """
     return gradient.fgsm(reparameterized(model), images, eps=eps, labels=labels, value_range=value_range, seed=seed)

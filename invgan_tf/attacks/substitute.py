@@ -81,7 +81,7 @@ def train_substitute(
     settings: Settings = Settings(),
     seed: int = 0,
 ) -> Iterator[Round]:
-    """Trains a substitute on an oracle's labels.
+    """Trains a substitute on an oracle's labels (Papernot et al. 2017; paper, Table 4).
 
     The oracle is asked about the augmented points alone, each once: 150 seeds and six rounds make
     4,650 queries. The attacked images are then `fgsm` of the substitute.

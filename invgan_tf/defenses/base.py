@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from invgan_tf import data, fast_projection, folding, presets, projection, validation
+from invgan_tf import fast_projection, folding, presets, projection, validation
 
 
 class Defense:
@@ -62,12 +62,18 @@ class Defense:
         """Builds the defence from stored weights.
 
         Args:
-            preset: a packaged preset's name ("mnist") or a folder with card.json and weights.
+            preset: a packaged preset's name ("mnist", see `list_presets`) or a folder, as `save_preset` writes it.
             **kwargs: passed to the constructor: `steps`, `restarts`, `optimizer`, `dtype`.
+
+        Raises:
+            PresetError: for an unknown preset, or files that are not those of its card.
+
+        Example:
+            >>> invgan_tf.DefenseGAN.from_preset("mnist", steps=50, restarts=4).image_shape
+            (28, 28, 1)
         """
-        dataset = presets.read_card(preset).get("generator", {}).get("dataset")
         networks = [presets.load(preset, part) for part in cls.parts]
-        return cls(*networks, value_range=data.spec(dataset).value_range, **kwargs)
+        return cls(*networks, value_range=presets.value_range(preset), **kwargs)
 
     parts: tuple[str, ...] = ("generator",)
 
@@ -150,6 +156,12 @@ class Defense:
 
         Raises:
             ValueError: for images of another shape, dtype or range, or other bad arguments.
+
+        Example:
+            >>> digits = data.load("mnist", "test", limit=3)
+            >>> projection = invgan_tf.InvGAN.from_preset("mnist").project(digits.images, steps=10)
+            >>> projection.images.shape, projection.latents.shape, projection.loss.shape
+            ((3, 28, 28, 1), (3, 128), (3,))
         """
         images, restarts, seed, indices = self._prepare(images, restarts, seed, indices)
         run = self.projectors[self.check_projector(projector)]

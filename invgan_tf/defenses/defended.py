@@ -19,7 +19,7 @@ class Defended(keras.Model):
     """f(projection(x)): from images to logits.
 
     The forward pass is the defence's own projection. The backward pass takes the projection as the
-    identity (Athalye et al. 2018, BPDA), so that gradient attacks of any toolbox run on this model.
+    identity (BPDA, Athalye et al. 2018; paper, section 3.4), so that gradient attacks of any toolbox run on this model.
 
     Args:
         classifier: Keras model from images to logits.
@@ -27,6 +27,16 @@ class Defended(keras.Model):
         steps, restarts: T and R; the defence's own by default.
         projector: "exact" or "fast", as for `Defense.project`.
         seed: key of the projection's random starts.
+
+    Raises:
+        ValueError: for an unknown projector, or steps and restarts that are no counts.
+
+    Example:
+        >>> digits = data.load("mnist", "test", limit=2)
+        >>> model = invgan_tf.Defended(
+        ...     invgan_tf.load_classifier("mnist", "A"), invgan_tf.InvGAN.from_preset("mnist"), steps=5)
+        >>> bool((model.predict(digits.images).argmax(axis=1) == digits.labels).all())
+        True
     """
 
     def __init__(

@@ -14,6 +14,18 @@ class AttackDetector:
 
     Attributes:
         threshold: scores above it are flagged; None before `calibrate`.
+
+    Raises:
+        ValueError: for anything but a `Defended`, or a classifier without features.
+
+    Example:
+        >>> classifier, digits = invgan_tf.load_classifier("mnist", "A"), data.load("mnist", "test", limit=20).images
+        >>> defended = invgan_tf.Defended(classifier, invgan_tf.InvGAN.from_preset("mnist"), steps=5)
+        >>> detector = invgan_tf.AttackDetector(defended)
+        >>> detector.calibrate(digits[:15], false_positive_rate=0.1) >= 0.0
+        True
+        >>> detector.flag(digits[15:]).shape
+        (5,)
     """
 
     def __init__(self, model: defended.Defended):

@@ -1,10 +1,12 @@
 """InvGAN: the inverter's answer, improved by descent (paper, section 3.3)."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from invgan_tf import projection
+from invgan_tf import projection, validation
 from invgan_tf.defenses import base
+from invgan_tf.evaluation import accuracy
 from invgan_tf.fast_projection import Stage
 
 
@@ -51,6 +53,44 @@ class InvGAN(base.Defense):
             raise ValueError(f"InvGAN starts from I(x) alone: restarts must be 1, got {restarts}.")
         return self.inverter(images, training=False)[:, None, :]
 
-    def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns G(I(x)) with its true gradient; a graph function."""
+    def invert(self, images) -> np.ndarray:
+        """Returns the latents that the inverter finds, I(x) (paper, section 3.1).
+
+        Args:
+            images: `[n, h, w, c]`, floating, in `value_range`.
+
+        Returns:
+            Latents `[n, latent_dim]`, float32, where descent starts; roughly N(0, I) for images of the generator.
+
+        Raises:
+            ValueError: for images of another shape, dtype or range.
+
+        Example:
+            >>> images = data.load("mnist", "test", limit=2).images
+            >>> invgan_tf.InvGAN.from_preset("mnist").invert(images).shape
+            (2, 128)
+        """
+        return accuracy.outputs(self.inverter, validation.check_images(images, self.image_shape, self.value_range))
+
+    def reconstruct(self, images) -> np.ndarray:
+        """Returns G(I(x)): the projection without a step of descent (paper, section 3.1).
+
+        Args:
+            images: `[n, h, w, c]`, floating, in `value_range`.
+
+        Returns:
+            Images `[n, h, w, c]`, float32, in `value_range`.
+
+        Raises:
+            ValueError: for images of another shape, dtype or range.
+
+        Example:
+            >>> images = data.load("mnist", "test", limit=2).images
+            >>> invgan_tf.InvGAN.from_preset("mnist").reconstruct(images).shape
+            (2, 28, 28, 1)
+        """
+        return accuracy.outputs(self.generator, self.invert(images))
+
+    def reconstructed(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns G(I(x)) of a tensor `[n, h, w, c]` with its true gradient; a graph function."""
         return self.generator(self.inverter(images, training=False), training=False)

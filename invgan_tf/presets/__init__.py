@@ -12,6 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from invgan_tf import data, files, models
+from invgan_tf.presets import architectures
 
 _BUILDERS = {
     "generator": models.build_generator,
@@ -33,20 +34,29 @@ def checksum(path: str | os.PathLike) -> str:
     return files.checksum(path)
 
 
-def save_weights(model: keras.Model, path: str | os.PathLike, dtype: str = "float16") -> None:
+def _named(model: keras.Model, numbered: bool) -> dict:
+    """Returns a model's weights by Keras path, or by number: a path changes when a nested model is built anew."""
+    return {f"{index:04d}" if numbered else weight.path: weight for index, weight in enumerate(model.weights)}
+
+
+def save_weights(
+    model: keras.Model, path: str | os.PathLike, dtype: str = "float16", *, numbered: bool = False
+) -> None:
     """Writes a model's weights under their Keras paths; whole or not at all.
 
     Args:
         model: any Keras model with unique weight paths.
         path: the file to write, `*.safetensors`.
         dtype: the dtype on disk.
+        numbered: under their numbers instead, for a model whose configuration is kept beside them.
 
     Raises:
         PresetError: if two weights share a path, or one leaves the range of `dtype`.
         WriteError: if the disk is full; the file that was there stays.
     """
     path = pathlib.Path(path)
-    arrays = {weight.path: keras.ops.convert_to_numpy(weight).astype(dtype) for weight in model.weights}
+    named = _named(model, numbered)
+    arrays = {name: keras.ops.convert_to_numpy(weight).astype(dtype) for name, weight in named.items()}
     if len(arrays) != len(model.weights):
         raise PresetError(f"{model.name} has weights of equal paths; name its layers.")
     for name, array in arrays.items():
@@ -60,8 +70,8 @@ def save_weights(model: keras.Model, path: str | os.PathLike, dtype: str = "floa
         os.chmod(temporary, 0o644)  # safetensors writes for its owner alone
 
 
-def load_weights(model: keras.Model, path: str | os.PathLike) -> keras.Model:
-    """Reads weights that `save_weights` wrote into a model of the same architecture; returns it.
+def load_weights(model: keras.Model, path: str | os.PathLike, *, numbered: bool = False) -> keras.Model:
+    """Reads weights that `save_weights` wrote, `numbered` as there, into a model of the same architecture; returns it.
 
     Raises:
         PresetError: if the file is unreadable, or its weights are not the model's by name or shape.
@@ -70,7 +80,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> keras.Model:
         arrays = safetensors.numpy.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise PresetError(f"{path} is not a readable safetensors file: {error}.") from error
-    expected = {weight.path: tuple(weight.shape) for weight in model.weights}
+    named = _named(model, numbered)
+    expected = {name: tuple(weight.shape) for name, weight in named.items()}
     found = {name: array.shape for name, array in arrays.items()}
     if found != expected:
         wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
@@ -78,9 +89,27 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> keras.Model:
             f"{path} does not hold the weights of {model.name}: {wrong[0]} is {found.get(wrong[0], 'missing')} "
             f"in the file and {expected.get(wrong[0], 'absent')} in the model ({len(wrong)} such weights)."
         )
-    for weight in model.weights:
-        weight.assign(arrays[weight.path].astype(weight.dtype))
+    for name, weight in named.items():
+        weight.assign(arrays[name].astype(weight.dtype))
     return model
+
+
+def _packaged() -> pathlib.Path:
+    return pathlib.Path(str(importlib.resources.files("invgan_tf"))) / "presets"
+
+
+def list_presets() -> list[str]:
+    """Returns the names of the packaged presets, sorted: what `from_preset` and `load_classifier` take.
+
+    A preset is a trained generator and inverter, images `[n, h, w, c]` in its dataset's range, and classifiers of it
+    (paper, section 4). A folder with a card.json, as `save_preset` writes it, is taken too; any other name is a
+    PresetError there.
+
+    Example:
+        >>> "mnist" in invgan_tf.list_presets()
+        True
+    """
+    return sorted(card.parent.name for card in _packaged().glob("*/card.json"))
 
 
 def find(preset: str | os.PathLike) -> pathlib.Path:
@@ -89,13 +118,11 @@ def find(preset: str | os.PathLike) -> pathlib.Path:
     Raises:
         PresetError: if there is neither.
     """
-    packaged = pathlib.Path(str(importlib.resources.files("invgan_tf"))) / "presets"
-    for folder in (packaged / str(preset), pathlib.Path(preset)):
+    for folder in (_packaged() / str(preset), pathlib.Path(preset)):
         if (folder / "card.json").is_file():
             return folder
-    names = sorted(card.parent.name for card in packaged.glob("*/card.json"))
     raise PresetError(
-        f"No preset {str(preset)!r}: give the name of a packaged one ({', '.join(names) or 'there are none'}) "
+        f"No preset {str(preset)!r}: give the name of a packaged one ({', '.join(list_presets()) or 'there are none'}) "
         "or a folder that holds card.json and its weights."
     )
 
@@ -119,10 +146,10 @@ def read_card(preset: str | os.PathLike, dataset: str | None = None) -> dict:
     if not isinstance(card, dict) or not all(isinstance(part, dict) for part in card.values()):
         raise PresetError(f"{path} is not a card: expected an object with one object a part.")
     for name, part in card.items():
-        if not isinstance(part.get("sha256"), str) or part.get("dataset") not in data.DATASETS:
-            raise PresetError(f"{path} does not say sha256 and a known dataset of {name}.")
-        if dataset not in (None, part["dataset"]):
-            raise PresetError(f"{path}: {name} was trained on {part['dataset']}, not on {dataset}.")
+        if not isinstance(part.get("sha256"), str) or (_range_of(part) is None):
+            raise PresetError(f"{path} does not say sha256 and a known dataset of {name}, nor its pixels' range.")
+        if dataset not in (None, part.get("dataset")):
+            raise PresetError(f"{path}: {name} was trained on {part.get('dataset')}, not on {dataset}.")
     if "generator" in card:
         wanted = card.get("inverter", {}).get("generator_sha256", card["generator"]["sha256"])
         if wanted != card["generator"]["sha256"]:
@@ -130,13 +157,27 @@ def read_card(preset: str | os.PathLike, dataset: str | None = None) -> dict:
     return card
 
 
+def _range_of(part: dict) -> tuple[float, float] | None:
+    """Returns the lowest and highest pixel that a part of a card tells of; None if it does not."""
+    if part.get("dataset") in data.DATASETS:
+        return data.spec(part["dataset"]).value_range
+    given = part.get("value_range") if part.get("dataset") is None else None
+    numbers = isinstance(given, list) and len(given) == 2 and all(isinstance(end, int | float) for end in given)
+    return (float(given[0]), float(given[1])) if numbers and given[0] < given[1] else None
+
+
+def value_range(preset: str | os.PathLike) -> tuple[float, float]:
+    """Returns the lowest and highest pixel of a preset's images; PresetError as `read_card`."""
+    return _range_of(next(iter(read_card(preset).values()), {})) or (0.0, 1.0)
+
+
 def load(preset: str | os.PathLike, part: str, *, dtype: str = "float32") -> keras.Model:
-    """Builds a part of a preset and loads its weights, checked against the card.
+    """Builds a part of a preset and loads its weights, both checked against the card.
 
     Args:
         preset: a packaged preset's name or a folder.
         part: "generator", "discriminator", "inverter" or "classifier_a" to "classifier_f".
-        dtype: Keras dtype policy of the model.
+        dtype: Keras dtype policy of the model; a network that is not the package's own keeps its own.
 
     Raises:
         PresetError: for an unknown preset or part, or weights that are not those of the card.
@@ -144,17 +185,32 @@ def load(preset: str | os.PathLike, part: str, *, dtype: str = "float32") -> ker
     folder, card = find(preset), read_card(preset)
     if part not in card or part not in _BUILDERS:
         raise PresetError(f"Preset {folder} has no part {part!r}; it has {', '.join(sorted(card))}.")
-    path = folder / f"{part}.safetensors"
-    if not path.is_file():
-        raise PresetError(f"{path} is missing; the preset's card names it.")
-    if checksum(path) != card[part]["sha256"]:
-        raise PresetError(f"{path} is damaged or foreign: its sha256 is not the one on the preset's card.")
+    path = _checked(folder / f"{part}.safetensors", card[part]["sha256"])
+    if "architecture_sha256" in card[part]:
+        described = _checked(folder / f"{part}.json", card[part]["architecture_sha256"])
+        try:
+            return load_weights(architectures.load(described), path, numbered=True)
+        except architectures.ArchitectureError as error:
+            raise PresetError(str(error)) from error
+    if card[part].get("dataset") is None:
+        raise PresetError(f"{folder / 'card.json'} tells neither dataset nor architecture_sha256 of {part}.")
     shape = data.spec(card[part]["dataset"]).image_shape
     return load_weights(_BUILDERS[part](shape, dtype=dtype), path)
 
 
+def _checked(path: pathlib.Path, sha256: str) -> pathlib.Path:
+    """Returns the path of a file that a card names; PresetError if it is missing or another one."""
+    if not path.is_file():
+        raise PresetError(f"{path} is missing; the preset's card names it.")
+    if checksum(path) != sha256:
+        raise PresetError(f"{path} is damaged or foreign: its sha256 is not the one on the preset's card.")
+    return path
+
+
 def load_classifier(preset: str | os.PathLike, architecture: str = "A", *, dtype: str = "float32") -> models.Classifier:
-    """Loads a preset's classifier: images to logits, with `.features(images)` for Phi of Eq. 7.
+    """Loads a preset's classifier: images `[n, h, w, c]` to logits `[n, classes]`.
+
+    Images are in the range of the preset's dataset ([0, 1] for MNIST); `.features(images)` is Phi of Eq. 7.
 
     Args:
         preset: a packaged preset's name or a folder.
@@ -163,5 +219,11 @@ def load_classifier(preset: str | os.PathLike, architecture: str = "A", *, dtype
 
     Raises:
         PresetError: as `load` does.
+
+    Example:
+        >>> classifier = invgan_tf.load_classifier("mnist", "A")
+        >>> images = data.load("mnist", "test", limit=2).images
+        >>> classifier(images).shape, classifier.features(images).shape
+        (TensorShape([2, 10]), TensorShape([2, 128]))
     """
     return load(preset, f"classifier_{architecture.lower()}", dtype=dtype)
