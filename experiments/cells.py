@@ -52,7 +52,7 @@ class CellStore:
             raise ValueError(f"A key may not hold any of {', '.join(added)}: they are added.")
         text = json.dumps({**added, **key}, sort_keys=True)
         path = self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
-        stored = _read(path, text)
+        stored = read(path, text)
         if stored is None:
             began = time.perf_counter()
             stored = dict(compute())
@@ -75,8 +75,8 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _read(path: pathlib.Path, text: str) -> dict[str, np.ndarray] | None:
-    """Returns a file's arrays, or None where it is absent, damaged or another key's."""
+def read(path: pathlib.Path, text: str) -> dict[str, np.ndarray] | None:
+    """Returns a stored file's arrays, or None where it is absent, damaged or another key's than `text`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
