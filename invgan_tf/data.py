@@ -140,7 +140,8 @@ def stream(
         start: number of the first batch.
 
     Returns:
-        A dataset of float32 images `[n, h, w, c]` in the dataset's range and int32 labels `[n]` (section 4); n is `batch_size`.
+        A dataset of float32 images `[n, h, w, c]` in the dataset's range and int32 labels `[n]` (section 4), n being
+        `batch_size`.
 
     Raises:
         ValueError, DataUnavailableError: as `load`.

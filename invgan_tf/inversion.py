@@ -77,27 +77,47 @@ def train_inverter(
         >>> inverter.output_shape
         (None, 8)
     """
+    steps = validation.check_count("steps", steps, 1)
+    inverting = trainer(
+        generator,
+        batch_size=batch_size,
+        seed=seed,
+        value_range=value_range,
+        inverter=inverter,
+        width=width,
+        **settings,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        for progress in loop.train(inverting, steps=steps, output_dir=output_dir or scratch):
+            if on_progress is not None:
+                on_progress(progress)
+    return inverting.models["inverter"]
+
+
+def trainer(
+    generator: keras.Model,
+    *,
+    batch_size: int = 25,
+    seed: int = 0,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    inverter: keras.Model | None = None,
+    width: int = 64,
+    **settings,
+) -> inverter_training.InverterTrainer:
+    """Returns what `train_inverter` runs, for programs with a loop of their own; arguments and errors as there."""
     check_generator(generator, value_range)
-    steps, seed = validation.check_count("steps", steps, 1), validation.check_count("seed", seed, 0)
+    batch_size = validation.check_count("batch_size", batch_size, 1)
+    seed, width = validation.check_count("seed", seed, 0), validation.check_count("width", width, 1)
     wanted = generator.output_shape[1:], generator.input_shape[-1]
     if inverter is not None and (inverter.input_shape[1:], inverter.output_shape[-1]) != wanted:
         raise ValueError(
             f"The inverter maps {inverter.input_shape[1:]} to {inverter.output_shape[-1]} latents, the generator needs "
             f"{wanted[0]} to {wanted[1]}."
         )
-    trainer = inverter_training.InverterTrainer(
-        generator,
-        *_networks(generator, inverter, width, seed),
-        batch_size=validation.check_count("batch_size", batch_size, 1),
-        seed=seed,
-        value_range=value_range,
-        **settings,
+    networks = _networks(generator, inverter, width, seed)
+    return inverter_training.InverterTrainer(
+        generator, *networks, batch_size=batch_size, seed=seed, value_range=value_range, **settings
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        for progress in loop.train(trainer, steps=steps, output_dir=output_dir or scratch):
-            if on_progress is not None:
-                on_progress(progress)
-    return trainer.models["inverter"]
 
 
 def _networks(generator, inverter, width, seed):
