@@ -17,6 +17,12 @@ from invgan_tf.training import loop
 
 flags.DEFINE_integer("training_steps", None, "Optimiser steps to train for. Default: the program's own.", lower_bound=1)
 flags.DEFINE_integer("batch_size", None, "Images or latents a step. Default: the paper's.", lower_bound=1)
+flags.DEFINE_integer(
+    "width",
+    None,
+    "Base width of the networks. Default: 64, the paper's; an inverter's: its generator's.",
+    lower_bound=2,
+)
 flags.DEFINE_integer("checkpoint_every", 1000, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("snapshot_every", None, "Steps between kept copies of the weights. Default: none.", lower_bound=1)
 flags.DEFINE_enum("dtype", "float32", ["float32", "mixed_bfloat16"], "Keras dtype policy of the trained networks.")
@@ -26,9 +32,7 @@ FLAGS = flags.FLAGS
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def train(
-    trainer: loop.Trainer, folder: str, title: str, *, steps: int, batch_size: int, images: bool, **facts
-) -> dict:
+def train(trainer: loop.Trainer, folder: str, title: str, *, steps: int, batch_size: int, images: int, **facts) -> dict:
     """Trains, or goes on with a training, behind a progress bar with rate and time left.
 
     Args:
@@ -37,7 +41,7 @@ def train(
         title: what the bar says.
         steps: optimiser steps in all.
         batch_size: images or latents a step.
-        images: whether the trainer takes the dataset's training images.
+        images: the dataset's training images that a step takes; 0 for none.
         **facts: what else makes this run another one than that of other settings.
 
     Returns:
@@ -50,7 +54,7 @@ def train(
 
     def batches(start):
         return data.stream(
-            FLAGS.dataset, "train", batch_size=batch_size, seed=FLAGS.seed, data_dir=FLAGS.data_dir, start=start
+            FLAGS.dataset, "train", batch_size=images, seed=FLAGS.seed, data_dir=FLAGS.data_dir, start=start
         )
 
     progress = loop.train(

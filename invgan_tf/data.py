@@ -1,8 +1,9 @@
 """The four datasets of the paper: one table, whole splits as arrays, and endless training streams.
 
 Training splits are read through TensorFlow Datasets from `data_dir` or `TFDS_DATA_DIR`. The MNIST and
-Fashion-MNIST test images are part of the package, so that an evaluation needs no download. The order
-is TFDS's, which is a hash order and not the official one.
+Fashion-MNIST test images and the first 1,000 of CIFAR-10 are part of the package, so that an evaluation needs no
+download. The order is TFDS's, which is a hash order and not the official one; only CelebA's official folder
+(`celeb_a`) is read in its own.
 """
 
 import dataclasses
@@ -27,6 +28,8 @@ class DatasetSpec:
         splits: our split name to TFDS's; validation is the end of TFDS's train split.
         sizes: images in each split.
         label_key: the TFDS feature that holds the label.
+        family: the networks of its GAN and inverter in Tables 2 and 3.
+        classifiers: architectures of the classifier that is defended, the paper's own first.
     """
 
     name: str
@@ -37,6 +40,8 @@ class DatasetSpec:
     splits: dict[str, str]
     sizes: dict[str, int]
     label_key: str | tuple[str, str] = "label"
+    family: str = "dcgan"
+    classifiers: tuple[str, ...] = ("A",)
 
     @property
     def attack_epsilon(self) -> float:
@@ -44,11 +49,11 @@ class DatasetSpec:
         return self.epsilon * (self.value_range[1] - self.value_range[0])
 
 
-def _spec(name, image_shape, value_range, epsilon, train, validation):
+def _spec(name, image_shape, value_range, epsilon, train, validation, **networks):
     """A dataset of ten classes, 10,000 test images, and a validation split cut off TFDS's train split."""
     splits = {"train": f"train[:{train}]", "validation": f"train[{train}:]", "test": "test"}
     sizes = {"train": train, "validation": validation, "test": 10_000}
-    return DatasetSpec(name, image_shape, value_range, 10, epsilon, splits, sizes)
+    return DatasetSpec(name, image_shape, value_range, 10, epsilon, splits, sizes, **networks)
 
 
 _CELEB_A = DatasetSpec(
@@ -60,19 +65,20 @@ _CELEB_A = DatasetSpec(
     {split: split for split in ("train", "validation", "test")},
     {"train": 162_770, "validation": 19_867, "test": 19_962},
     ("attributes", "Male"),
+    "sn_resnet",
+    ("Y",),
 )
+_CIFAR10_NETWORKS = {"family": "sn_resnet", "classifiers": ("wide", "small")}
 
 DATASETS = {
     row.name: row
     for row in (
         _spec("mnist", (28, 28, 1), (0.0, 1.0), 0.3, 50_000, 10_000),
         _spec("fashion_mnist", (28, 28, 1), (0.0, 1.0), 0.3, 50_000, 10_000),
-        _spec("cifar10", (32, 32, 3), (-1.0, 1.0), 8 / 255, 45_000, 5_000),
+        _spec("cifar10", (32, 32, 3), (-1.0, 1.0), 8 / 255, 45_000, 5_000, **_CIFAR10_NETWORKS),
         _CELEB_A,
     )
 }
-
-_CELEB_A_CROP = 108
 
 
 class DataUnavailableError(RuntimeError):
@@ -104,7 +110,8 @@ def load(name: str, split: str, *, data_dir: str | os.PathLike | None = None, li
         name: "mnist", "fashion_mnist", "cifar10" or "celeb_a".
         split: "train", "validation" or "test".
         data_dir: folder of prepared TFDS datasets; default `TFDS_DATA_DIR`, then TFDS's own. Without
-            it, the test splits of MNIST and Fashion-MNIST come from the package.
+            it, the test splits of MNIST and Fashion-MNIST and up to 1,000 test images of CIFAR-10 come from the
+            package. For "celeb_a" also the official folder, with `img_align_celeba/` and `list_attr_celeba.txt`.
         limit: load only the first `limit` images of the split; all if None.
 
     Returns:
@@ -176,28 +183,50 @@ def _read(name, split, data_dir, limit) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"Unknown split {split!r} of {name}; choose one of {', '.join(dataset.splits)}.")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}.")
-    embedded = importlib.resources.files("invgan_tf") / "embedded" / f"{name}_{split}.npz"
-    if data_dir is None and embedded.is_file():
-        with embedded.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays["images"][:limit], arrays["labels"][:limit].astype(np.int32)
-    else:
-        images, labels = _read_tfds(dataset, split, data_dir, limit)
+    images, labels = (None if data_dir else _read_embedded(name, split, limit)) or _read_folder(
+        dataset, split, data_dir, limit
+    )
     if limit is not None and len(labels) < limit:
         raise ValueError(f"{name}'s {split} split has {len(labels)} images here, {limit} were asked for.")
     return images, labels
 
 
-def _read_tfds(dataset, split, data_dir, limit):
+def _read_embedded(name, split, limit):
+    """Returns the images and labels that the package holds; None if it has none, or fewer than asked for."""
+    path = importlib.resources.files("invgan_tf") / "embedded" / f"{name}_{split}.npz"
+    if not path.is_file():
+        return None
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        labels = arrays["labels"][:limit].astype(np.int32)
+        if "jpeg" not in arrays:
+            return arrays["images"][:limit], labels
+        if limit is None or limit > len(labels):  # the whole split is not here
+            return None
+        ends = np.cumsum(arrays["sizes"])
+        encoded = [part.tobytes() for part in np.split(arrays["jpeg"], ends[:-1])[:limit]]
+    return np.stack([tf.io.decode_image(image, channels=3).numpy() for image in encoded]), labels
+
+
+def _read_folder(dataset, split, data_dir, limit):
+    """Reads a split from disk: CelebA's official folder if that is one, else a folder of TFDS."""
+    folder = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "").expanduser()
+    if dataset.name == "celeb_a":
+        from invgan_tf import celeb_a  # which takes its errors from here
+
+        if folder != pathlib.Path() and celeb_a.is_official_folder(folder):
+            return celeb_a.read(folder, split, limit)
+        return _read_tfds(dataset, split, data_dir, limit, celeb_a.crop)
+    return _read_tfds(dataset, split, data_dir, limit)
+
+
+def _read_tfds(dataset, split, data_dir, limit, prepare=tf.identity):
     builder = _prepared_builder(dataset.name, data_dir)
 
     def pair(example):
-        image, label = example["image"], example
+        label = example
         for key in np.atleast_1d(dataset.label_key):
             label = label[key]
-        if dataset.name == "celeb_a":
-            image = tf.image.resize_with_crop_or_pad(image, _CELEB_A_CROP, _CELEB_A_CROP)
-            image = tf.cast(tf.round(tf.image.resize(image, dataset.image_shape[:2])), tf.uint8)
-        return image, tf.cast(label, tf.int32)
+        return prepare(example["image"]), tf.cast(label, tf.int32)
 
     examples = builder.as_dataset(split=dataset.splits[split], shuffle_files=False)
     examples = examples.map(pair, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -210,6 +239,12 @@ def _read_tfds(dataset, split, data_dir, limit):
             f"{dataset.name} in {builder.data_dir} is damaged ({error.message}); prepare it anew."
         ) from error
     return tuple(np.concatenate(arrays) for arrays in zip(*batches))
+
+
+_HINTS = {
+    "cifar10": " Up to 1,000 test images come with the package.",
+    "celeb_a": " The official folder does too, with img_align_celeba/ and list_attr_celeba.txt in it.",
+}
 
 
 def _prepared_builder(name, data_dir):
@@ -229,5 +264,5 @@ def _prepared_builder(name, data_dir):
         raise DataUnavailableError(
             f"{name} is not prepared in {folder} and could not be downloaded ({reason}); point "
             "--data_dir or TFDS_DATA_DIR to a folder with a prepared TFDS copy, or run once with network "
-            f"access: python -c \"import tensorflow_datasets as tfds; tfds.load('{name}')\"."
+            f"access: python -c \"import tensorflow_datasets as tfds; tfds.load('{name}')\".{_HINTS.get(name, '')}"
         ) from error

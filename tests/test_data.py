@@ -66,6 +66,24 @@ def test_embedded_test_images(name, per_class):
     assert 0.1 < examples.images.mean() < 0.3
 
 
+def test_embedded_test_images_of_cifar10():
+    examples = data.load("cifar10", "test", limit=1000)
+    assert examples.images.shape == (1000, 32, 32, 3) and examples.images.dtype == np.float32
+    assert examples.images.min() == -1.0 and examples.images.max() == 1.0
+    assert np.bincount(examples.labels).tolist() == [98, 105, 88, 101, 98, 92, 109, 107, 109, 93]
+    np.testing.assert_array_equal(data.load("cifar10", "test", limit=3).images, examples.images[:3])
+    # neighbouring pixels of photographs are alike, and no two images are
+    assert np.abs(np.diff(examples.images, axis=2)).mean() < 0.15
+    assert len(np.unique(examples.images.reshape(1000, -1)[:, ::97], axis=0)) == 1000
+
+
+@pytest.mark.parametrize("limit", [1001, None])
+def test_more_than_the_embedded_images_of_cifar10_need_the_dataset(limit, monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(data.DataUnavailableError, match=r"cifar10 is not prepared.*1,000 test images come with"):
+        data.load("cifar10", "test", limit=limit)
+
+
 def test_limit_takes_the_first_images():
     few, more = (data.load("mnist", "test", limit=limit) for limit in (3, 7))
     np.testing.assert_array_equal(few.images, more.images[:3])

@@ -1,7 +1,9 @@
-"""The classifiers A to F of the 28x28 experiments (paper Tables 2 to 4, Figure 4)."""
+"""The classifiers: A to F for 28x28, Y for CelebA, the residual networks for CIFAR-10 (paper, section 4)."""
 
 import keras
 from keras import layers
+
+from invgan_tf.models import wide_resnet
 
 
 @keras.saving.register_keras_serializable("invgan_tf")
@@ -105,8 +107,23 @@ def _d(dtype):
     return [*body[:2], layers.Dropout(0.5, dtype=dtype, name="dropout1"), body[2]]
 
 
-_BODIES = {"A": _a, "B": _b, "C": _c, "D": _d, "E": _e, "F": _f}
-ARCHITECTURES = tuple(_BODIES)
+def _y(dtype):
+    return [
+        layers.Conv2D(64, 3, padding="same", activation="relu", use_bias=False, dtype=dtype, name="conv1"),
+        layers.Conv2D(64, 3, 2, activation="relu", use_bias=False, dtype=dtype, name="conv2"),
+        layers.Conv2D(128, 3, 2, activation="relu", use_bias=False, dtype=dtype, name="conv3"),
+        layers.Conv2D(128, 3, 2, activation="relu", use_bias=False, dtype=dtype, name="conv4"),
+        layers.Flatten(dtype=dtype, name="flatten"),
+        layers.Dense(256, activation="relu", dtype=dtype, name="dense1"),
+        layers.Dropout(0.5, dtype=dtype, name="dropout1"),
+        layers.Dense(256, activation="relu", dtype=dtype, name="dense2"),
+        layers.Dropout(0.5, dtype=dtype, name="dropout2"),
+    ]
+
+
+_BODIES = {"A": _a, "B": _b, "C": _c, "D": _d, "E": _e, "F": _f, "Y": _y}
+_RESIDUAL = {"wide": ((160, 320, 640), 5), "small": ((16, 32, 64), 3)}  # channels of the stages, units a stage
+ARCHITECTURES = (*_BODIES, *_RESIDUAL)
 
 
 def build_classifier(
@@ -116,10 +133,11 @@ def build_classifier(
     num_classes: int = 10,
     dtype: str = "float32",
 ) -> Classifier:
-    """Builds one of the classifiers A to F: images `[n, 28, 28, c]` in [0, 1] to logits.
+    """Builds a classifier: images `[n, h, w, c]` to logits.
 
     Args:
-        architecture: "A" to "F". A defends in Tables 2 and 3, F is the oracle and E the substitute of Table 4.
+        architecture: "A" to "F" for 28x28 images in [0, 1]: A defends in Tables 2 and 3, F is the oracle and E the
+            substitute of Table 4. "Y" is CelebA's; "wide" the wide ResNet of CIFAR-10, "small" one for processors.
         image_shape: shape of one image.
         num_classes: number of logits.
         dtype: Keras dtype policy of the layers before the last.
@@ -127,9 +145,12 @@ def build_classifier(
     Raises:
         ValueError: for an unknown architecture.
     """
-    if architecture not in _BODIES:
+    if architecture not in ARCHITECTURES:
         raise ValueError(f"Unknown classifier {architecture!r}; choose one of {', '.join(ARCHITECTURES)}.")
-    body = keras.Sequential([keras.Input(image_shape), *_BODIES[architecture](dtype)], name="features")
+    if architecture in _RESIDUAL:
+        body = wide_resnet.build_features(image_shape, *_RESIDUAL[architecture], dtype)
+    else:
+        body = keras.Sequential([keras.Input(image_shape), *_BODIES[architecture](dtype)], name="features")
     head = layers.Dense(num_classes, dtype="float32", name="logits")
     classifier = Classifier(body, head, name=f"classifier_{architecture.lower()}")
     classifier.build((None, *image_shape))

@@ -1,6 +1,5 @@
 """Weights on disk: safetensors files of float16, and the cards that say how they were made."""
 
-import functools
 import importlib.resources
 import json
 import os
@@ -13,16 +12,6 @@ import safetensors.numpy
 
 from invgan_tf import data, files, models
 from invgan_tf.presets import architectures
-
-_BUILDERS = {
-    "generator": models.build_generator,
-    "discriminator": models.build_discriminator,
-    "inverter": models.build_inverter,
-    **{
-        f"classifier_{architecture.lower()}": functools.partial(models.build_classifier, architecture)
-        for architecture in models.ARCHITECTURES
-    },
-}
 
 
 class PresetError(ValueError):
@@ -176,14 +165,14 @@ def load(preset: str | os.PathLike, part: str, *, dtype: str = "float32") -> ker
 
     Args:
         preset: a packaged preset's name or a folder.
-        part: "generator", "discriminator", "inverter" or "classifier_a" to "classifier_f".
+        part: "classifier_a" and so on, or a part that `models.build` knows, "generator" for one.
         dtype: Keras dtype policy of the model; a network that is not the package's own keeps its own.
 
     Raises:
         PresetError: for an unknown preset or part, or weights that are not those of the card.
     """
     folder, card = find(preset), read_card(preset)
-    if part not in card or part not in _BUILDERS:
+    if part not in card:
         raise PresetError(f"Preset {folder} has no part {part!r}; it has {', '.join(sorted(card))}.")
     path = _checked(folder / f"{part}.safetensors", card[part]["sha256"])
     if "architecture_sha256" in card[part]:
@@ -194,8 +183,20 @@ def load(preset: str | os.PathLike, part: str, *, dtype: str = "float32") -> ker
             raise PresetError(str(error)) from error
     if card[part].get("dataset") is None:
         raise PresetError(f"{folder / 'card.json'} tells neither dataset nor architecture_sha256 of {part}.")
-    shape = data.spec(card[part]["dataset"]).image_shape
-    return load_weights(_BUILDERS[part](shape, dtype=dtype), path)
+    try:
+        model = _build(part, card[part], dtype)
+    except (ValueError, TypeError) as error:
+        raise PresetError(f"{folder / 'card.json'} tells of no network for {part}: {error}") from error
+    return load_weights(model, path)
+
+
+def _build(part, facts, dtype):
+    dataset, prefix = data.spec(facts["dataset"]), "classifier_"
+    if part.startswith(prefix):
+        architecture = {name.lower(): name for name in models.ARCHITECTURES}.get(part.removeprefix(prefix), part)
+        return models.build_classifier(architecture, dataset.image_shape, num_classes=dataset.num_classes, dtype=dtype)
+    family, width = facts.get("family", "dcgan"), facts.get("width", models.DEFAULT_WIDTH)
+    return models.build(part, dataset.image_shape, family=family, width=width, dtype=dtype)
 
 
 def _checked(path: pathlib.Path, sha256: str) -> pathlib.Path:
@@ -214,7 +215,7 @@ def load_classifier(preset: str | os.PathLike, architecture: str = "A", *, dtype
 
     Args:
         preset: a packaged preset's name or a folder.
-        architecture: "A" to "F", of those the preset has.
+        architecture: "A" to "F", "Y", "wide" or "small", of those the preset has.
         dtype: Keras dtype policy of the layers before the last.
 
     Raises:

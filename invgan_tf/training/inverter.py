@@ -21,6 +21,7 @@ class InverterTrainer(loop.Trainer):
         adversarial_weight, semantic_weight, latent_weight: the lambdas of section 3.2.
         semantic_margin: eta of Eq. 3, in the generator's pixel range.
         value_range: lowest and highest pixel, to show reconstructions.
+        part: what the inverter's weights are called.
     """
 
     metrics = ("semantic_loss", "latent_loss", "adversarial_loss", "discriminator_loss")
@@ -40,9 +41,10 @@ class InverterTrainer(loop.Trainer):
         latent_weight: float = losses.LAMBDA_LATENT,
         semantic_margin: float = losses.SEMANTIC_MARGIN,
         value_range: tuple[float, float] = (0.0, 1.0),
+        part: str = "inverter",
     ):
         self.generator = generator
-        self.models = {"inverter": inverter, "inverter_discriminator": discriminator}
+        self.models = {part: inverter, "inverter_discriminator": discriminator}
         self.optimizers = {
             "inverter_optimizer": keras.optimizers.Adam(inverter_learning_rate, 0.5, 0.999),
             "discriminator_optimizer": keras.optimizers.Adam(discriminator_learning_rate, 0.5, 0.999),
@@ -94,7 +96,8 @@ class InverterTrainer(loop.Trainer):
         low, high = self.value_range
         fixed = loop.latents(self.seed, tf.constant(0, tf.int64), -1, (50, self.shape[1]))
         images = self.generator(fixed, training=False)
-        reconstructions = self.generator(self.models["inverter"](images, training=False), training=False)
+        inverter, _ = self.models.values()
+        reconstructions = self.generator(inverter(images, training=False), training=False)
         rows = tf.reshape(tf.stack([images, reconstructions]), (2, 5, 10, *images.shape[1:]))
         pairs = tf.reshape(tf.transpose(rows, (1, 0, 2, 3, 4, 5)), (100, *images.shape[1:]))
         return {"generated_above_reconstructed": (pairs - low) / (high - low)}

@@ -1,6 +1,5 @@
 """The training programs: errors as one line, and what a run writes."""
 
-import functools
 import json
 import os
 import pathlib
@@ -82,17 +81,14 @@ def test_failed_programs_write_no_weights(failures):
 
 @pytest.fixture
 def narrow(monkeypatch, digits):
-    """Programs that build networks of width 4 and find 200 digits in every split."""
-    for name in ("build_generator", "build_discriminator", "build_inverter"):
-        monkeypatch.setattr(models, name, functools.partial(getattr(models, name), width=4))
-    monkeypatch.setitem(presets._BUILDERS, "generator", models.build_generator)
+    """Programs that find 200 digits in every split; they build networks of width 4."""
     images = np.rint(255 * digits.images).astype(np.uint8)
     monkeypatch.setattr(data, "_read", lambda *args: (images, digits.labels))
 
 
 def _run(program, folder, **values):
     flags.FLAGS(["program"])
-    with flagsaver.flagsaver(output_dir=str(folder), seed=5, **values):
+    with flagsaver.flagsaver(output_dir=str(folder), seed=5, width=4, **values):
         program.main()
     return json.loads((folder / "card.json").read_text())
 
@@ -116,9 +112,9 @@ def test_inverter_program_opens_no_dataset(narrow, tmp_path, monkeypatch):
     source, target = tmp_path / "gan", tmp_path / "inverter"
     source.mkdir()
     weights = source / "generator.safetensors"
-    presets.save_weights(models.build_generator(), weights)
+    presets.save_weights(models.build_generator(width=4), weights)
     checksum = presets.checksum(weights)
-    files.write_json(source / "card.json", {"generator": {"dataset": "mnist", "sha256": checksum}})
+    files.write_json(source / "card.json", {"generator": {"dataset": "mnist", "sha256": checksum, "width": 4}})
 
     def refuse(*args, **kwargs):
         raise AssertionError("a dataset was opened")

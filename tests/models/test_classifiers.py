@@ -93,5 +93,5 @@ def test_config_rebuilds_the_classifier(images):
 
 @pytest.mark.parametrize("architecture", ["G", "a", ""])
 def test_unknown_architecture_is_refused(architecture):
-    with pytest.raises(ValueError, match="choose one of A, B, C, D, E, F"):
+    with pytest.raises(ValueError, match="choose one of A, B, C, D, E, F, Y, wide, small"):
         models.build_classifier(architecture)

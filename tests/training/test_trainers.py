@@ -516,7 +516,9 @@ def test_classifier_step_is_adam_on_cross_entropy(digits):
 def _losses(steps, seed, images, labels, architecture="A"):
     """Losses of a classifier that a learning rate of zero keeps as it is: only the masks change."""
     keras.utils.set_random_seed(0)
-    trainer = classifier.ClassifierTrainer(models.build_classifier(architecture), seed=seed, learning_rate=0.0)
+    trainer = classifier.ClassifierTrainer(
+        models.build_classifier(architecture), seed=seed, optimizer=keras.optimizers.Adam(0.0)
+    )
     return [float(trainer.train_step(_step(s), (tf.constant(images), tf.constant(labels)))["loss"]) for s in steps]
 
 
