@@ -56,7 +56,7 @@ def output_dir(program: str) -> str:
 def run(main: Callable[[], None], *defaults: str) -> None:
     """Starts a program: parses flags, seeds, and turns a foreseen error into one line and exit status 1.
 
-    Ctrl-C and SIGTERM end it with status 130, all that is finished kept.
+    Ctrl-C ends it with status 130 and SIGTERM with 143, all that is finished kept.
 
     Args:
         main: the program.
@@ -71,13 +71,25 @@ def run(main: Callable[[], None], *defaults: str) -> None:
         keras.utils.set_random_seed(FLAGS.seed)
         if FLAGS.deterministic:
             tf.config.experimental.enable_op_determinism()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        received = []
+
+        def stop(number, frame):
+            received.append(number)
+            raise KeyboardInterrupt
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
         try:
             main()
-        except _FORESEEN as error:
-            sys.exit(f"error: {error}")
-        except KeyboardInterrupt:
-            print("\nStopped; the same command goes on from what is kept.", file=sys.stderr)
-            sys.exit(130)
+        except BaseException as error:
+            if received or isinstance(error, KeyboardInterrupt):  # a library may have made another error of it
+                print("\nStopped; the same command goes on from what is kept.", file=sys.stderr)
+                sys.exit(128 + (received or [signal.SIGINT])[-1])
+            if isinstance(error, _FORESEEN):
+                sys.exit(f"error: {error}")
+            raise
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):  # what is done is on disk: ending it now gains nothing
+                signal.signal(number, signal.SIG_IGN)
 
     app.run(start)

@@ -5,7 +5,6 @@ import pathlib
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Iterable
 
 import tqdm
@@ -68,20 +67,22 @@ def train(trainer: loop.Trainer, folder: str, title: str, *, steps: int, batch_s
     first = next(progress).step
     if first > steps:
         raise common_flags.FlagError(f"{folder} holds a training of {first} steps, more than the {steps} asked for.")
-    interrupted = threading.Event()
-    handlers = {number: signal.signal(number, lambda *_: interrupted.set()) for number in _SIGNALS}
+    received: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in _SIGNALS}
     try:
         # What an earlier run has done does not count into the rate.
         with tqdm.tqdm(total=steps, initial=first, desc=title, unit="step", mininterval=1.0) as bar:
             for state in progress:
                 bar.update(state.step - bar.n)
                 bar.set_postfix({name: f"{value:.4g}" for name, value in state.metrics.items()}, refresh=False)
-                if interrupted.is_set():
+                if received:
                     progress.close()  # saves a checkpoint
-                    raise KeyboardInterrupt
+                    break
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])  # to whom it would have gone
     return made
 
 

@@ -9,6 +9,8 @@ model is called as it is.
 import functools
 import itertools
 import pathlib
+import statistics
+import time
 from collections.abc import Callable
 
 import keras
@@ -22,6 +24,9 @@ _POINTWISE = (
     keras.layers.Activation,
 )
 _KNOWN = (*_LINEAR, *_POINTWISE, keras.layers.Reshape, keras.layers.Flatten, keras.layers.Cropping2D)
+_DESCRIBED = pathlib.Path("/proc/cpuinfo")
+_TRIAL, _TRIALS = 768, 7  # size of a trial's square matrices; how often
+_PAYS = 0.9  # of float32's time: less is not worth the rounding
 _FEW_CHANNELS = 4  # up to here a transposed convolution's own kernel leaves most of a vector register idle
 
 
@@ -55,13 +60,27 @@ def fold(generator: keras.Model, dtype: str = "float32") -> Callable[[tf.Tensor]
 
 
 @functools.cache
-def native_bfloat16() -> bool:
-    """Returns whether bfloat16 is multiplied natively here, by a GPU or, as far as Linux tells, by the processor."""
+def bfloat16_pays() -> bool:
+    """Returns whether matrix products of bfloat16 are faster here than float32's.
+
+    A GPU's are. A processor that lacks the instructions, as far as Linux tells, is not even tried; one that has them
+    need not be fast at them (on some they take twice as long), so a trial of a tenth of a second decides.
+    """
     if tf.config.list_physical_devices("GPU"):
         return True
-    described = pathlib.Path("/proc/cpuinfo")
-    features = set(described.read_text(encoding="utf-8").split()) if described.is_file() else set()
-    return bool(features & {"avx512_bf16", "amx_bf16"})
+    features = set(_DESCRIBED.read_text(encoding="utf-8").split()) if _DESCRIBED.is_file() else set()
+    if not features & {"avx512_bf16", "amx_bf16"}:
+        return False
+    with tf.init_scope():  # outside the graph that is being traced, if any
+        operands = {dtype: tf.ones((_TRIAL, _TRIAL), dtype) for dtype in (tf.float32, tf.bfloat16)}
+        seconds = {dtype: [] for dtype in operands}
+        for _ in range(1 + _TRIALS):  # the first warms up
+            for dtype, matrix in operands.items():
+                began = time.perf_counter()
+                tf.matmul(matrix, matrix).numpy()
+                seconds[dtype].append(time.perf_counter() - began)
+    medians = {dtype: statistics.median(taken[1:]) for dtype, taken in seconds.items()}
+    return medians[tf.bfloat16] < _PAYS * medians[tf.float32]
 
 
 def _exactly(x):
@@ -71,11 +90,11 @@ def _exactly(x):
 def _rounded(x):
     """Rounds an operand of a matrix product to bfloat16.
 
-    Where the processor cannot multiply those, float32 multiplies them: TensorFlow's own way there adds up in bfloat16
-    too, which is far slower and less exact.
+    Where the processor cannot multiply those faster, float32 multiplies them: TensorFlow's own way without the
+    instructions adds up in bfloat16 too, which is far slower and less exact.
     """
     x = tf.cast(x, tf.bfloat16)
-    return x if native_bfloat16() else tf.cast(x, tf.float32)
+    return x if bfloat16_pays() else tf.cast(x, tf.float32)
 
 
 _OPERANDS = {"float32": _exactly, "bfloat16": _rounded}  # what a matrix product is made of

@@ -139,8 +139,8 @@ def test_precisions_that_cannot_be_had_are_refused(generator, dtype, message):
         folding.check_dtype(GENERATORS[generator](), dtype)
 
 
-def test_where_bfloat16_is_not_native_only_the_operands_are_rounded(monkeypatch):
-    monkeypatch.setattr(folding, "native_bfloat16", lambda: False)
+def test_where_bfloat16_does_not_pay_only_the_operands_are_rounded(monkeypatch):
+    monkeypatch.setattr(folding, "bfloat16_pays", lambda: False)
     keras.utils.set_random_seed(2)
     model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(300, "relu"), keras.layers.Dense(5)])
     latents = tf.random.stateless_normal((3, 40), [1, 2])
@@ -152,3 +152,24 @@ def test_where_bfloat16_is_not_native_only_the_operands_are_rounded(monkeypatch)
     expected = rounded(hidden) @ rounded(model.layers[1].kernel) + rounded(model.layers[1].bias)
     np.testing.assert_allclose(folding.fold(model, "bfloat16")(latents), expected, atol=1e-5)
     assert np.abs(model(latents) - expected).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "pays"), [({"float32": 2.0, "bfloat16": 1.0}, True), ({"float32": 1.0, "bfloat16": 2.0}, False)]
+)
+def test_a_trial_decides_whether_bfloat16_pays(monkeypatch, tmp_path, seconds, pays):
+    """The instructions are there either way; how long they take is planted."""
+    clock = [0.0]
+
+    def product(left, right):
+        clock[0] += seconds[left.dtype.name]
+        return left
+
+    described = tmp_path / "cpuinfo"
+    described.write_text("flags : avx512f avx512_bf16\n")
+    monkeypatch.setattr(folding, "_DESCRIBED", described)
+    monkeypatch.setattr(folding.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(folding.tf, "matmul", product)
+    assert folding.bfloat16_pays.__wrapped__() is pays
+    described.write_text("flags : avx2\n")
+    assert folding.bfloat16_pays.__wrapped__() is False

@@ -186,8 +186,16 @@ def test_interrupted_training_keeps_its_last_step(narrow, tmp_path, monkeypatch)
             yield state
 
     monkeypatch.setattr(loop, "train", interrupting)
+    received = []
+
+    def stop(number):
+        received.append(number)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signal, "raise_signal", stop)
     with pytest.raises(KeyboardInterrupt):
         _run(train_classifier, tmp_path, classifier="E", training_steps=9, batch_size=4)
+    assert received == [signal.SIGTERM]
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["ckpt-3"]
 
 
