@@ -14,6 +14,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from invgan_tf import validation
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:
@@ -153,8 +155,8 @@ def stream(
     Raises:
         ValueError, DataUnavailableError: as `load`.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    for number, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("start", start, 0)):
+        validation.check_count(number, value, least)
     dataset = spec(name)
     images, labels = _read(name, split, data_dir, None)
     images, labels, size = tf.constant(images), tf.constant(labels), len(labels)
@@ -181,8 +183,8 @@ def _read(name, split, data_dir, limit) -> tuple[np.ndarray, np.ndarray]:
     dataset = spec(name)
     if split not in dataset.splits:
         raise ValueError(f"Unknown split {split!r} of {name}; choose one of {', '.join(dataset.splits)}.")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}.")
+    if limit is not None:
+        limit = validation.check_count("limit", limit, 1)
     images, labels = (None if data_dir else _read_embedded(name, split, limit)) or _read_folder(
         dataset, split, data_dir, limit
     )

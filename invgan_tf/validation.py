@@ -1,15 +1,18 @@
 """Checks of what a caller passes; each error names what came and what was expected."""
 
+import numbers
+
 import numpy as np
 
 
 def check_images(images, image_shape: tuple[int, ...], value_range: tuple[float, float]) -> np.ndarray:
     """Returns images as a read-only float32 array `[n, *image_shape]`, or raises ValueError.
 
-    Refused are another shape, no image at all, a dtype that is not floating, values that are not
+    Refused are a range that is none, another shape, no image at all, a dtype that is not floating, values that are not
     finite, and values outside `value_range` by more than rounding; what rounding left outside is clipped. Images that
     are right as they are are not copied: the answer is a view of them that cannot be written through.
     """
+    check_range(value_range)
     images = np.asarray(images)
     if images.ndim != 1 + len(image_shape) or images.shape[1:] != tuple(image_shape):
         expected = ", ".join(map(str, image_shape))
@@ -58,8 +61,24 @@ def check_labels(labels, count: int, num_classes: int) -> np.ndarray:
     return labels.astype(np.int32)
 
 
+def check_range(value_range) -> tuple[float, float]:
+    """Returns lowest and highest pixel, which may be infinite, or raises ValueError."""
+    pair = tuple(value_range) if isinstance(value_range, (tuple, list, np.ndarray)) else ()
+    if len(pair) != 2 or not all(isinstance(end, numbers.Real) for end in pair) or not pair[0] < pair[1]:
+        raise ValueError(f"value_range must be the lowest and the highest pixel, got {value_range!r}.")
+    return float(pair[0]), float(pair[1])
+
+
 def check_count(name: str, value, minimum: int) -> int:
     """Returns an integer argument that is at least `minimum`, or raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
         raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
     return int(value)
+
+
+def check_positive(name: str, value, *, zero: bool = False) -> float:
+    """Returns a finite number above 0, or from 0 on where `zero` is allowed, or raises ValueError."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"{name} must be {'zero or ' * zero}a positive number, got {value!r}.")
+    return float(value)

@@ -96,7 +96,7 @@ def test_limit_takes_the_first_images():
     [
         ("nope", "test", None, "Unknown dataset 'nope'.*mnist, fashion_mnist, cifar10, celeb_a"),
         ("mnist", "dev", None, "Unknown split 'dev' of mnist.*train, validation, test"),
-        ("mnist", "test", 0, "limit must be at least 1, got 0"),
+        ("mnist", "test", 0, "limit must be an integer of at least 1, got 0"),
         ("mnist", "test", 10_001, "10000 images here, 10001 were asked for"),
     ],
 )
@@ -158,7 +158,7 @@ def test_stream_keeps_images_with_their_labels(ten_images):
 
 
 def test_empty_batches_are_refused():
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be an integer of at least 1, got 0"):
         data.stream("mnist", "test", batch_size=0, seed=0)
 
 

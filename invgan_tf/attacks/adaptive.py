@@ -100,10 +100,9 @@ def evade_detector(
         raise ValueError(
             "The joint attack needs a classifier with features(images): the detector's score compares those."
         )
-    if not (np.isfinite(threshold) and threshold > 0):
-        raise ValueError(f"threshold must be a positive number, got {threshold!r}.")
+    threshold = validation.check_positive("threshold", threshold)
     options = (eps, norm, steps, restarts, inner_steps, draws)
-    return _attack(model, images, labels, indices, seed, value_range, options, float(threshold))
+    return _attack(model, images, labels, indices, seed, value_range, options, threshold)
 
 
 def _attack(model, images, labels, indices, seed, value_range, options, threshold):

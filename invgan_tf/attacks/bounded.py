@@ -20,11 +20,10 @@ _CHUNK = 20  # steps in one compiled call
 
 def check_ball(eps, norm) -> tuple[float, str]:
     """Returns radius and norm ("inf" or "2"), or raises ValueError."""
-    if not (isinstance(eps, (int, float, np.number)) and np.isfinite(eps) and eps > 0):
-        raise ValueError(f"eps must be a positive number, got {eps!r}.")
+    eps = validation.check_positive("eps", eps)
     if str(norm) not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}.")
-    return float(eps), str(norm)
+    return eps, str(norm)
 
 
 def lengths(difference: tf.Tensor) -> tf.Tensor:
@@ -155,7 +154,10 @@ def pgd_restarts(
     images = validation.check_model_images(model, images, value_range)
     eps, norm = check_ball(eps, norm)
     steps, restarts = validation.check_count("steps", steps, 1), validation.check_count("restarts", restarts, 1)
-    seed = validation.check_count("seed", seed, 0)
+    seed, confidence = (
+        validation.check_count("seed", seed, 0),
+        validation.check_positive("confidence", confidence, zero=True),
+    )
     labels = carlini_wagner.attacked_labels(model, images, labels)
     walk, value_range = _plain_walk(model, norm, tuple(value_range)), tuple(value_range)
     result, lowest = np.array(images), np.full(len(images), np.inf, np.float32)

@@ -33,10 +33,8 @@ class Settings:
         validation.check_count("binary_search_steps", self.binary_search_steps, 1)
         validation.check_count("max_iterations", self.max_iterations, 1)
         for name in ("learning_rate", "initial_const"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}.")
-        if not self.confidence >= 0:
-            raise ValueError(f"confidence must not be negative, got {self.confidence!r}.")
+            validation.check_positive(name, getattr(self, name))
+        validation.check_positive("confidence", self.confidence, zero=True)
 
 
 def to_pixels(modifier: tf.Tensor, value_range: tuple[float, float]) -> tf.Tensor:

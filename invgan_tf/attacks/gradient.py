@@ -11,8 +11,7 @@ from invgan_tf import validation
 
 def _checked(model, images, labels, eps, value_range):
     images = validation.check_model_images(model, images, value_range)
-    if not (np.isfinite(eps) and eps > 0):
-        raise ValueError(f"eps must be a positive number, got {eps!r}.")
+    validation.check_positive("eps", eps)
     if labels is None:
         return images, None
     return images, tf.constant(
@@ -84,7 +83,7 @@ def pgd(
     """
     images, labels = _checked(model, images, labels, eps, value_range)
     steps = validation.check_count("steps", steps, 1)
-    if step_size is not None and not 0 < step_size <= eps:
+    if step_size is not None and not 0 < validation.check_positive("step_size", step_size) <= eps:
         raise ValueError(f"step_size must lie between 0 and eps = {eps:g}, got {step_size!r}.")
     low, high = value_range
     return projected_gradient_descent(

@@ -59,8 +59,10 @@ def latent_space(
     """
     eps, norm = bounded.check_ball(eps, norm)
     steps = validation.check_count("steps", steps, 1)
-    if not penalties or min(penalties) <= 0 or not learning_rate > 0:
-        raise ValueError(f"penalties and learning_rate must be positive, got {penalties!r} and {learning_rate!r}.")
+    if not isinstance(penalties, (tuple, list)) or not penalties:
+        raise ValueError(f"penalties must be a tuple of positive numbers, got {penalties!r}.")
+    penalties = tuple(validation.check_positive("penalties", penalty) for penalty in penalties)
+    learning_rate = validation.check_positive("learning_rate", learning_rate)
     attacked, images, labels, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
     clean = attacked.project(images, indices).latents
     search = _search(attacked, norm, tuple(value_range), float(learning_rate))

@@ -41,8 +41,7 @@ class Settings:
         for name in ("rounds", "epochs", "batch_size"):
             validation.check_count(name, getattr(self, name), 1)
         for name in ("step", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}.")
+            validation.check_positive(name, getattr(self, name))
 
 
 class Round(NamedTuple):

@@ -48,7 +48,7 @@ class Defense:
         self.optimizer = optimizer
         self.steps = validation.check_count("steps", steps, 0)
         self.restarts = validation.check_count("restarts", restarts, 1)
-        self.value_range = tuple(value_range)
+        self.value_range = validation.check_range(value_range)
         self.dtype = folding.check_dtype(generator, dtype)
         self.projectors = {
             "exact": projection.ExactProjector(generator, optimizer, dtype),

@@ -26,9 +26,9 @@ class Proportion:
     @classmethod
     def of(cls, correct: np.ndarray) -> "Proportion":
         """Counts a boolean vector `[n]`; ValueError if it is empty."""
-        correct = np.asarray(correct, dtype=bool)
-        if correct.ndim != 1 or not correct.size:
-            raise ValueError(f"Expected a vector of at least one flag, got shape {correct.shape}.")
+        correct = _flags(correct)
+        if not correct.size:
+            raise ValueError("Expected a vector of at least one flag, got none.")
         interval = stats.binomtest(int(correct.sum()), correct.size).proportion_ci(0.95, method="wilson")
         return cls(float(correct.mean()), (float(interval.low), float(interval.high)), correct.size, correct)
 
@@ -36,6 +36,13 @@ class Proportion:
         """Compares with a share of the same images: Bonett and Price's interval, McNemar's p."""
         difference, ci95 = paired_difference(self.flags, other.flags)
         return paired.Comparison(difference, ci95, mcnemar(self.flags, other.flags))
+
+
+def _flags(given):
+    given = np.asarray(given)
+    if given.ndim != 1 or given.dtype != bool:
+        raise ValueError(f"Expected a vector of booleans, got shape {given.shape} of {given.dtype}.")
+    return given
 
 
 def outputs(model: keras.Model, inputs: np.ndarray, batch_size: int = 500) -> np.ndarray:
@@ -60,7 +67,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     Returns:
         The p-value: a binomial test of the images on which just one of the two was right.
     """
-    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    first, second = _flags(first), _flags(second)
     if first.shape != second.shape:
         raise ValueError(f"McNemar's test pairs images: got {first.shape} and {second.shape} flags.")
     only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
@@ -77,7 +84,7 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, tup
     Args:
         first, second: boolean vectors `[n]`, whether each row was right on each image.
     """
-    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    first, second = _flags(first), _flags(second)
     if first.shape != second.shape or not first.size:
         raise ValueError(f"A paired difference needs the same images: got {first.shape} and {second.shape} flags.")
     gained, lost = (float(np.sum(only) + 1) / (first.size + 2) for only in (first & ~second, second & ~first))

@@ -23,6 +23,7 @@ def feature_score(classifier: keras.Model, images: np.ndarray, projected: np.nda
     """
     if not hasattr(classifier, "features"):
         raise ValueError(f"{type(classifier).__name__} has no features(images): Eq. 7 compares those.")
+    _check_pair(images, projected)
 
     def phi(x):
         return accuracy.outputs(classifier.features, x).reshape(len(x), -1)
@@ -32,7 +33,16 @@ def feature_score(classifier: keras.Model, images: np.ndarray, projected: np.nda
 
 def image_score(images: np.ndarray, projected: np.ndarray) -> np.ndarray:
     """The ablation of Eq. 7: the squared distance of x and its projection, mean over pixels, `[n]`."""
+    _check_pair(images, projected)
     return np.mean(np.square(images - projected), axis=(1, 2, 3))
+
+
+def _check_pair(images, projected):
+    if np.ndim(images) != 4 or np.shape(images) != np.shape(projected):
+        raise ValueError(
+            "Images and their projections must be [n, h, w, c] alike, "
+            f"got {list(np.shape(images))} and {list(np.shape(projected))}."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -130,7 +130,7 @@ def read_card(preset: str | os.PathLike, dataset: str | None = None) -> dict:
     path = find(preset) / "card.json"
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PresetError(f"{path} is not a readable card: {error}.") from error
     if not isinstance(card, dict) or not all(isinstance(part, dict) for part in card.values()):
         raise PresetError(f"{path} is not a card: expected an object with one object a part.")

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from invgan_tf import losses
+from invgan_tf import losses, validation
 from invgan_tf.training import loop
 
 
@@ -45,7 +45,7 @@ class GANTrainer(loop.Trainer):
             optimizer.build(model.trainable_variables)
         self.batch_size, self.seed, self.discriminator_steps = batch_size, seed, discriminator_steps
         self.value_range = value_range
-        self.shape = (batch_size, generator.input_shape[-1])
+        self.shape = (validation.check_count("batch_size", batch_size, 1), generator.input_shape[-1])
 
     def train_step(self, step, batch):
         real_images = batch[0]

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from invgan_tf import losses
+from invgan_tf import losses, validation
 from invgan_tf.training import loop
 
 
@@ -54,7 +54,7 @@ class InverterTrainer(loop.Trainer):
         self.seed, self.value_range = seed, value_range
         self.weights = adversarial_weight, semantic_weight, latent_weight
         self.semantic_margin = semantic_margin
-        self.shape = (batch_size, generator.input_shape[-1])
+        self.shape = (validation.check_count("batch_size", batch_size, 1), generator.input_shape[-1])
 
     def train_step(self, step, batch):
         inverter, discriminator = self.models.values()

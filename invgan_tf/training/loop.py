@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from invgan_tf import files, presets
+from invgan_tf import files, presets, validation
 from invgan_tf.training import checkpoints
 
 
@@ -90,9 +90,16 @@ def train(
         WriteError: if the disk is full; the earlier checkpoints stay.
         CheckpointError: if no checkpoint that is there can be gone on from.
     """
+    every = {"checkpoint": checkpoint_every, "snapshot": snapshot_every, "summary": summary_every}
+    for name, value in {
+        "steps": steps,
+        "chunk": chunk,
+        **{f"{name}_every": count for name, count in every.items()},
+    }.items():
+        if name != "snapshot_every" or value is not None:
+            validation.check_count(name, value, 1)
     folder = pathlib.Path(output_dir)
     fresh = files.lock(folder)
-    every = {"checkpoint": checkpoint_every, "snapshot": snapshot_every, "summary": summary_every}
     try:
         yield from _steps(trainer, steps, folder, batches, chunk, every)
     finally:

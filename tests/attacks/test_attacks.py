@@ -338,7 +338,7 @@ def test_arguments_stay_as_they_are(classifier, examples):
         (lambda m, x: attacks.fgsm(m, x, eps=0.3, labels=[1]), "Expected 2 integer labels"),
         (lambda m, x: attacks.carlini_wagner_l2(m, x, labels=[1, 10]), "labels in 0..9"),
         (lambda m, x: attacks.carlini_wagner_l2(m, x, binary_search_steps=0), "binary_search_steps must be"),
-        (lambda m, x: attacks.carlini_wagner_l2(m, x, learning_rate=-1.0), "learning_rate must be positive"),
+        (lambda m, x: attacks.carlini_wagner_l2(m, x, learning_rate=-1.0), "learning_rate must be a positive number"),
         (lambda m, x: attacks.carlini_wagner_l2(m, x, batch_size=0), "batch_size must be"),
         (lambda m, x: attacks.fgsm(m, x[0], eps=0.3), r"Expected images of shape \[n, 28, 28, 1\]"),
         (lambda m, x: attacks.fgsm(m, x.reshape(2, 14, 56, 1), eps=0.3), r"Expected images of shape \[n, 28, 28, 1\]"),

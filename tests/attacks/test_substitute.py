@@ -210,7 +210,7 @@ def _played():
     ("call", "message"),
     [
         (lambda: substitute.Settings(rounds=0), "rounds must be an integer of at least 1"),
-        (lambda: substitute.Settings(step=-0.1), "step must be positive"),
+        (lambda: substitute.Settings(step=-0.1), "step must be a positive number"),
         (lambda: substitute.fit(_model(), _images(2), [0, 1], batch_size=0), "batch_size must be"),
         (lambda: substitute.fit(_model(), _images(2), [0, 1], seed=-1), "seed must be"),
         (lambda: substitute.fit(_model(), _images(2), [0, 3]), "labels in 0..2"),
