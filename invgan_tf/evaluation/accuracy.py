@@ -27,8 +27,6 @@ class Proportion:
     def of(cls, correct: np.ndarray) -> "Proportion":
         """Counts a boolean vector `[n]`; ValueError if it is empty."""
         correct = _flags(correct)
-        if not correct.size:
-            raise ValueError("Expected a vector of at least one flag, got none.")
         interval = stats.binomtest(int(correct.sum()), correct.size).proportion_ci(0.95, method="wilson")
         return cls(float(correct.mean()), (float(interval.low), float(interval.high)), correct.size, correct)
 
@@ -40,8 +38,8 @@ class Proportion:
 
 def _flags(given):
     given = np.asarray(given)
-    if given.ndim != 1 or given.dtype != bool:
-        raise ValueError(f"Expected a vector of booleans, got shape {given.shape} of {given.dtype}.")
+    if given.ndim != 1 or not given.size or given.dtype != bool:
+        raise ValueError(f"Expected a vector of at least one flag, booleans, got shape {given.shape} of {given.dtype}.")
     return given
 
 
