@@ -51,6 +51,7 @@ class Cell:
         attack_failures: images the attack gave back unchanged.
         projection_loss: squared error of the projection (Eq. 6), mean over pixels and images.
         queries: images that an attack has asked an oracle about.
+        std: standard deviation over images of what the value is the mean of.
     """
 
     row: str
@@ -65,22 +66,25 @@ class Cell:
     attack_failures: int | None = None
     projection_loss: float | None = None
     queries: int | None = None
+    std: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """That one row is better than another, or at least as good: answered in every column.
+    """That one row is better than another, or at least as good: answered in each of its columns.
 
     Attributes:
         text: the claim in words.
         first, second: the rows.
         margin: by how much the first may be worse and the claim still holds; 0 for a claim to be better.
+        columns: of which it speaks; None for all.
     """
 
     text: str
     first: str
     second: str
     margin: float = 0.0
+    columns: Sequence[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +101,7 @@ class Layout:
         claims: what is answered below the table.
         sized: columns whose perturbation has no bound: its size is printed.
         absent: (row, column) pairs the table does not have.
+        falling: columns in which the lower figure is the better one.
         note: what a reader must know besides.
     """
 
@@ -110,6 +115,7 @@ class Layout:
     claims: Sequence[Claim] = ()
     sized: Sequence[str] = ()
     absent: Sequence[tuple[str, str]] = ()
+    falling: Sequence[str] = ()
     note: str = ""
 
     @property
@@ -230,9 +236,12 @@ class Report:
         found = []
         for claim in self.layout.claims:
             for column in self.layout.columns:
+                if claim.columns is not None and column not in claim.columns:
+                    continue
                 first, second = (self._measured.get((row, column)) for row in (claim.first, claim.second))
                 if first is not None and second is not None:
                     answer = first.compare(second)
+                    lead = answer.reversed() if column in self.layout.falling else answer
                     found.append(
                         {
                             "claim": claim.text,
@@ -240,7 +249,7 @@ class Report:
                             "column": column,
                             **answer._asdict(),
                             "margin": claim.margin,
-                            "verdict": answer.verdict(claim.margin),
+                            "verdict": lead.verdict(claim.margin),
                         }
                     )
         return found
@@ -277,7 +286,8 @@ class Report:
         if cell is None:
             return "..."
         low, high = cell.ci95
-        text = f"{cell.value:.3f} [{low:.3f}, {high:.3f}] n={cell.n}"
+        spread = "" if cell.std is None else f" ± {cell.std:.3f}"
+        text = f"{cell.value:.3f}{spread} [{low:.3f}, {high:.3f}] n={cell.n}"
         if cell.paper is not None:
             text += f" (paper: {cell.paper:.{2 if cell.paper == round(cell.paper, 2) else 4}f})"
         if column in self.layout.sized and cell.l2_median is not None:

@@ -7,7 +7,7 @@ import keras
 from absl import flags
 
 from experiments import cells, common_flags
-from invgan_tf import defenses, folding, presets
+from invgan_tf import data, defenses, folding, presets
 
 flags.DEFINE_list("attacks", ["clean", "fgsm", "cw", "rp", "bpda"], "Columns: clean, fgsm, cw, rp, bpda, bpda_authors.")
 flags.DEFINE_list("defenses", ["none", "defensegan", "invgan"], "Rows: none, defensegan, invgan.")
@@ -82,11 +82,21 @@ flags.register_validator("attacks", _known(COLUMNS), f"must list some of {', '.j
 flags.register_validator("defenses", _known(ROWS), f"must list some of {', '.join(ROWS)}, each once")
 
 
-def load_classifier(architecture: str = "A") -> keras.Model:
-    """Returns the classifier that the flags name."""
+def load_classifier(architecture: str | None = None, elsewhere: str | None = None) -> keras.Model:
+    """Returns the classifier that the flags name.
+
+    Args:
+        architecture: which; by default the first of the dataset's own that there is.
+        elsewhere: a preset to take it from where --classifier_dir does not say and --preset_dir's has none.
+    """
     folder = FLAGS.classifier_dir or FLAGS.preset_dir or FLAGS.dataset
-    presets.read_card(folder, FLAGS.dataset)
-    return presets.load_classifier(folder, architecture)
+    wanted = [architecture] if architecture else data.spec(FLAGS.dataset).classifiers
+    for source in [folder] if FLAGS.classifier_dir or not elsewhere else [folder, elsewhere]:
+        card = presets.read_card(source, FLAGS.dataset)
+        for name in wanted:
+            if f"classifier_{name.lower()}" in card:
+                return presets.load_classifier(source, name)
+    return presets.load_classifier(folder, wanted[0])
 
 
 def load_defenses(invgan_steps: int = INVGAN_STEPS) -> dict[str, defenses.Defense]:
@@ -94,6 +104,15 @@ def load_defenses(invgan_steps: int = INVGAN_STEPS) -> dict[str, defenses.Defens
     chosen, dtype = FLAGS.preset_dir or FLAGS.dataset, projection_dtype()
     presets.read_card(chosen, FLAGS.dataset)
     steps = descents(invgan_steps)
+    try:
+        return _defenses(chosen, dtype, steps)
+    except ValueError as error:
+        if isinstance(error, presets.PresetError):
+            raise
+        raise common_flags.FlagError(f"--projection_dtype={dtype}: {error}") from error
+
+
+def _defenses(chosen, dtype, steps):
     return {
         "defensegan": defenses.DefenseGAN.from_preset(
             chosen, dtype=dtype, steps=steps["defensegan_steps"], restarts=FLAGS.restarts
@@ -145,8 +164,13 @@ def protocol() -> str:
 
 
 def projection_dtype() -> str:
-    """Returns the precision of the projection's networks: the flag's, or the one this processor is fast in."""
+    """Returns the precision of the projection's networks: the flag's, or the one this processor is fast in.
+
+    Residual generators are no chain of layers that folding knows: they descend in float32.
+    """
     if FLAGS.projection_dtype == "auto":
-        FLAGS.projection_dtype = "bfloat16" if folding.bfloat16_pays() else "float32"
+        generator = presets.read_card(FLAGS.preset_dir or FLAGS.dataset).get("generator", {})
+        folds = generator.get("family") != "sn_resnet"
+        FLAGS.projection_dtype = "bfloat16" if folds and folding.bfloat16_pays() else "float32"
         sys.argv.append(f"--projection_dtype={FLAGS.projection_dtype}")  # workers read it: one choice a run
     return FLAGS.projection_dtype

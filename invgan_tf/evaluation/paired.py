@@ -18,6 +18,10 @@ class Comparison(NamedTuple):
     ci95: tuple[float, float]
     p: float
 
+    def reversed(self) -> "Comparison":
+        """Returns the second figure less the first: what tells who leads where less is better."""
+        return Comparison(-self.difference, (-self.ci95[1], -self.ci95[0]), self.p)
+
     def verdict(self, margin: float = 0.0) -> str:
         """Answers whether the first is the greater one, or less by no more than `margin`.
 

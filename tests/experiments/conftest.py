@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import common_flags, table4, whitebox
+from experiments import common_flags, inference, table4, whitebox
 from invgan_tf import files, models, presets
 
 SMALL = {
@@ -58,7 +58,7 @@ def run_program(preset):
 
     def run(program, folder, **values):
         flags.FLAGS(["program"])
-        caches = whitebox.from_flags, table4._attack
+        caches = whitebox.from_flags, table4._attack, inference.from_flags
         for cache in caches:
             cache.cache_clear()
         given = SMALL | {"preset_dir": str(preset), "output_dir": str(folder)} | values
