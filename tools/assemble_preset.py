@@ -15,11 +15,12 @@ from invgan_tf.evaluation import accuracy
 
 flags.DEFINE_string("preset", None, "Folder of the preset; its name is the preset's.", required=True)
 flags.DEFINE_list("parts", None, "Folders that training programs wrote, each with its card.json.", required=True)
+flags.DEFINE_string("data_note", None, "What the card is to say of the data that the parts were trained on.")
 
 FLAGS = flags.FLAGS
 
 _FRESH_LATENTS = 1000
-_LEFT_OUT = "inverter_discriminator"  # of use to go on with training only; its run keeps it
+_LEFT_OUT = ("inverter_discriminator", "ali_discriminator")  # of use to go on with training only; their runs keep them
 
 
 def main() -> None:
@@ -28,23 +29,24 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part in map(pathlib.Path, FLAGS.parts):
         for name, facts in presets.read_card(part).items():
-            if name != _LEFT_OUT:
+            if name not in _LEFT_OUT:
                 shutil.copyfile(part / f"{name}.safetensors", folder / f"{name}.safetensors")
-                card[name] = facts
+                card[name] = facts | ({"data": FLAGS.data_note} if FLAGS.data_note else {})
     files.write_json(folder / "card.json", card)
     for name in card:
         if name.startswith("classifier"):
-            test = data.load(card[name]["dataset"], "test")
+            test = data.load(card[name]["dataset"], "test", data_dir=FLAGS.data_dir)
             measured = accuracy.Proportion.of(accuracy.predict(presets.load(folder, name), test.images) == test.labels)
             card[name]["test_accuracy"] = {"value": measured.value, "ci95": measured.ci95, "n": measured.n}
-    if {"generator", "inverter"} <= set(card):
-        card["inverter"]["fresh_latents"] = _recovery(folder)
+    for name in ("inverter", "ablation_inverter"):
+        if {"generator", name} <= set(card):
+            card[name]["fresh_latents"] = _recovery(folder, name)
     files.write_json(folder / "card.json", card)
 
 
-def _recovery(folder) -> dict:
-    """Returns how well the inverter finds latents it never saw, and how close its reconstructions come."""
-    generator, inverter = presets.load(folder, "generator"), presets.load(folder, "inverter")
+def _recovery(folder, part) -> dict:
+    """Returns how well an inverter finds latents it never saw, and how close its reconstructions come."""
+    generator, inverter = presets.load(folder, "generator"), presets.load(folder, part)
     latents = np.random.default_rng(0).standard_normal((_FRESH_LATENTS, generator.input_shape[-1])).astype(np.float32)
     images = accuracy.outputs(generator, latents)
     recovered = accuracy.outputs(inverter, images)

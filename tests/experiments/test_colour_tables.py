@@ -10,7 +10,7 @@ from tests.experiments import colour
 ROWS = ["No Defense", "DefenseGAN", "InvGAN"]
 
 
-@pytest.fixture(scope="module", params=["cifar10", "celeb_a"])
+@pytest.fixture(scope="module", params=["celeb_a", pytest.param("cifar10", marks=pytest.mark.slow)])
 def given(request, tmp_path_factory):
     """Flags of a dataset: an untrained preset and images."""
     folder, dataset = tmp_path_factory.mktemp(request.param), request.param

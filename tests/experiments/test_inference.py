@@ -8,13 +8,23 @@ from matplotlib import image
 from experiments import common_flags, figure3, inference, table1, table5
 from invgan_tf import data, defenses, presets, projection
 from invgan_tf.evaluation import accuracy
+from invgan_tf.models import classifiers
 from tests.experiments import colour
 
-COUNT = 70  # more images than the small classifier has features
+COUNT = 20  # more images than the classifier has features
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """A classifier of 16 features, and two steps of direct optimisation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(classifiers._RESIDUAL, "small", ((16, 16), 1))
+        patch.setattr(inference, "DIRECT", inference.DIRECT._replace(steps=2))
+        yield
 
 
 @pytest.fixture(scope="module")
-def colour_preset(tmp_path_factory):
+def colour_preset(short, tmp_path_factory):
     parts = colour.TABLE1_PARTS
     return colour.write_preset(tmp_path_factory.mktemp("presets") / "dcgan", "cifar10", parts, "small")
 
@@ -27,14 +37,7 @@ def given(colour_preset, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def short_descent():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "DIRECT", inference.DIRECT._replace(steps=2))
-        yield
-
-
-@pytest.fixture(scope="module")
-def first(run_program, given, short_descent, tmp_path_factory):
+def first(run_program, given, tmp_path_factory):
     folder = tmp_path_factory.mktemp("table1")
     return folder, run_program(table1, folder, **given)
 
@@ -102,7 +105,7 @@ def test_generators_samples_are_judged_beside_an_untrained_ones(first):
     assert judged["trained classifier-FID"] != judged["untrained classifier-FID"]
 
 
-def test_a_second_run_takes_what_is_kept(first, run_program, given, short_descent, tmp_path, monkeypatch):
+def test_a_second_run_takes_what_is_kept(first, run_program, given, tmp_path, monkeypatch):
     def refuse(self, *args, **kwargs):
         raise AssertionError("reconstructed anew")
 
@@ -123,7 +126,7 @@ def test_table5_compares_both_inverters(run_program, given, tmp_path):
 def test_inception_columns_come_with_its_weights(run_program, given, tmp_path, monkeypatch):
     def by_inception(path, value_range):
         assert (path, value_range) == ("some/file", (-1.0, 1.0))
-        return lambda images: (images[:, ::16, ::16].reshape(len(images), -1), np.full((len(images), 3), 1 / 3))
+        return lambda images: (images[:, ::16, ::16, 0].reshape(len(images), -1), np.full((len(images), 3), 1 / 3))
 
     monkeypatch.setattr(inference.image_networks, "by_inception", by_inception)
     results = run_program(table5, tmp_path, **given | {"steps": None, "inception_weights": "some/file"})
@@ -132,7 +135,7 @@ def test_inception_columns_come_with_its_weights(run_program, given, tmp_path, m
     assert cells["Ours", "FID"]["value"] > 0 and cells["w/o L_adv", "FID"]["paper"] == 28.07
 
 
-def test_figure3_shows_every_rival(run_program, given, short_descent, tmp_path):
+def test_figure3_shows_every_rival(run_program, given, tmp_path):
     results = run_program(figure3, tmp_path, **given | {"num_images": 3})
     assert results["complete"] is True and [cell["row"] for cell in results["cells"]] == ROWS
     drawn = image.imread(tmp_path / "figure3.png")
@@ -160,7 +163,7 @@ def test_a_preset_without_rivals_is_named(run_program, given, tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [({"num_images": 64}, "needs more than 64 images, got 64"), ({"inception_weights": "no/file"}, "no/file")],
+    [({"num_images": 16}, "needs more than 16 images, got 16"), ({"inception_weights": "no/file"}, "no/file")],
 )
 def test_figures_that_cannot_be_measured_are_named(run_program, given, tmp_path, values, said):
     with pytest.raises(common_flags.FlagError, match=said):

@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import common_flags, train_classifier, train_gan, train_inverter
+from experiments import common_flags, train_age, train_ali, train_classifier, train_gan, train_inverter
 from invgan_tf import data, files, models, presets
 from invgan_tf.evaluation import accuracy
 from invgan_tf.training import loop
@@ -205,3 +205,72 @@ def test_same_command_goes_on_where_the_run_ended(narrow, tmp_path):
         card = _run(train_classifier, tmp_path, classifier="E", training_steps=steps, batch_size=4)
         checksums.append(card["classifier_e"]["sha256"])
     assert checksums[0] == checksums[1] != checksums[2]
+
+
+@pytest.fixture
+def colour_images(monkeypatch):
+    """Programs that find 40 images of noise, of the dataset's shape, in every split; what they streamed."""
+    streamed = []
+
+    def read(name, split, data_dir, limit):
+        rng, row = np.random.default_rng(0), data.spec(name)
+        streamed.append(name)
+        images = rng.integers(0, 256, (40, *row.image_shape)).astype(np.uint8)
+        return images[:limit], (np.arange(40) % row.num_classes).astype(np.int32)[:limit]
+
+    monkeypatch.setattr(data, "_read", read)
+    return streamed
+
+
+def test_rivals_programs_write_what_table_1_reads(colour_images, tmp_path):
+    parts = {
+        train_ali: ["ali_encoder", "ali_decoder", "ali_discriminator"],
+        train_age: ["age_encoder", "age_generator"],
+    }
+    for program, written in parts.items():
+        folder = tmp_path / written[0]
+        card = _run(program, folder, dataset="cifar10", training_steps=1, batch_size=4)
+        facts = {"dataset": "cifar10", "family": written[0][:3], "width": 4, "steps": 1, "batch_size": 4}
+        _assert_card(card, folder, written, **facts)
+        for part in written:
+            assert presets.load(folder, part).count_params() > 0
+    assert set(colour_images) == {"cifar10"}
+
+
+def test_rivals_are_defined_for_cifar10_alone(colour_images, tmp_path):
+    for program in (train_ali, train_age):
+        with pytest.raises(models.ImageShapeError, match=r"defined for 32x32x3 images, got .*\(28, 28, 1\)"):
+            _run(program, tmp_path / "out", dataset="mnist", training_steps=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ablation_is_trained_beside_the_inverter(colour_images, tmp_path):
+    gan = _run(train_gan, tmp_path / "gan", dataset="cifar10", family="dcgan", training_steps=1, batch_size=3)
+    assert gan["generator"]["family"] == "dcgan" and gan["generator"]["width"] == 4
+    folder = tmp_path / "ablation"
+    arguments = {"dataset": "cifar10", "preset_dir": str(tmp_path / "gan"), "training_steps": 1, "batch_size": 3}
+    card = _run(train_inverter, folder, ablation=True, **arguments)
+    losses = {"adversarial_weight": 0.0, "semantic_weight": 1.0, "latent_weight": 0.0, "semantic_margin": 0.0}
+    facts = {"family": "dcgan", "width": 4, "losses": losses, "generator_sha256": gan["generator"]["sha256"]}
+    _assert_card(card, folder, ["ablation_inverter", "inverter_discriminator"], **facts)
+    assert presets.load(folder, "ablation_inverter").input_shape == (None, 32, 32, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dataset", "images", "classifier"), [("celeb_a", 2 * 20, "classifier_y"), ("cifar10", 50, "classifier_small")]
+)
+def test_residual_networks_are_a_datasets_own(colour_images, tmp_path, monkeypatch, dataset, images, classifier):
+    asked, stream = [], data.stream
+    monkeypatch.setattr(
+        data, "stream", lambda *a, batch_size, **k: asked.append(batch_size) or stream(*a, batch_size=batch_size, **k)
+    )
+    monkeypatch.setitem(data.DATASETS[dataset].sizes, "train", 40)
+    card = _run(train_gan, tmp_path / "gan", dataset=dataset, training_steps=1)
+    assert asked == [images]  # CelebA's discriminator makes two steps of 20
+    assert card["generator"]["family"] == "sn_resnet"
+    arguments = {"dataset": dataset, "preset_dir": str(tmp_path / "gan"), "training_steps": 1}
+    assert _run(train_inverter, tmp_path / "inverter", **arguments)["inverter"]["family"] == "sn_resnet"
+    name = {"celeb_a": None, "cifar10": "small"}[dataset]  # CelebA's default is Y
+    card = _run(train_classifier, tmp_path / "c", dataset=dataset, classifier=name, training_steps=2, batch_size=8)
+    assert list(card) == [classifier] and presets.load(tmp_path / "c", classifier).output_shape[-1] in (2, 10)
