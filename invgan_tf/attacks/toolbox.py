@@ -62,16 +62,17 @@ def _gradient_estimator(model, loss, image_shape, classes, value_range, parents)
     loss = {"ce": _cross_entropy, "dlr": difference_of_logits_ratio}[loss]
     signature = tf.TensorSpec((None, *image_shape)), tf.TensorSpec((None,), tf.int32)
 
-    @tf.function(input_signature=signature)
     def look(images, labels):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             losses = loss(labels, model(images, training=False))
         return losses, tape.gradient(losses, images)
 
-    @tf.function(input_signature=signature[:1])
     def outputs(images):
         return model(images, training=False)
+
+    look = tf.function(look).get_concrete_function(*signature)
+    outputs = tf.function(outputs).get_concrete_function(signature[0])
 
     class Estimator(*parents):
         last = None  # images, labels, losses and gradient of the last look: a step asks for both, one after the other
@@ -189,9 +190,10 @@ def square(
     images, eps, _, labels = _checked(model, images, eps, "inf", labels, value_range)
     classes, known = model.compute_output_shape(images.shape)[-1], {}
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *images.shape[1:]))])
     def outputs(pixels):
         return model(pixels, training=False)
+
+    outputs = tf.function(outputs).get_concrete_function(tf.TensorSpec((None, *images.shape[1:])))
 
     def predict(pixels):
         """Answers from what is known; the toolbox asks thrice about images that have not changed."""

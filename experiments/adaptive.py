@@ -1,0 +1,200 @@
+"""What adaptive attacks leave of each defence, `python -m experiments.adaptive --dataset=mnist`.
+
+A row's cell is the worst case over all attacks, image by image; below it stands every attack by itself. Every attacked
+image is projected cold, with all steps, under a seed that no attacker saw. The images are saved: tools.rescore.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tqdm
+from absl import flags
+
+from experiments import adaptive_curves, common_flags, report, whitebox_flags, workers
+from experiments import adaptive_evaluation as evaluation_
+from experiments.adaptive_evaluation import CLEAN, Ball, Cell, Evaluation, Outcome
+from invgan_tf import data, files
+from invgan_tf.evaluation import accuracy
+
+FLAGS = flags.FLAGS
+
+_DETECTED = "{} with detector"  # rows where a flagged image does no harm
+
+
+def main() -> None:
+    """Measures every attack on every defence, and what is left after all of them; saves the images."""
+    _check()
+    table = report.Report(_layout(), _settings(), common_flags.output_dir("adaptive"))
+    found: dict[Cell, Outcome] = {}
+    for cell, outcome in _measure():
+        found[cell] = outcome
+        _save(table, cell, outcome)
+        measured = accuracy.Proportion.of(outcome.correct)
+        sizes = {} if cell.attack == CLEAN else report.perturbation(outcome.clean, outcome.attacked)
+        table.add(_row(cell), cell.ball.name, measured, seconds=outcome.seconds, **sizes)
+    evaluation = evaluation_.from_flags()
+    for defense in evaluation_.rows():
+        own = {cell: outcome for cell, outcome in found.items() if cell.defense == defense}
+        _worst(table, whitebox_flags.ROWS[defense], own, None)
+        if defense != "none":
+            _worst(table, _DETECTED.format(whitebox_flags.ROWS[defense]), own, evaluation.threshold(defense))
+    adaptive_curves.draw(table, found)
+    print(table.markdown())
+    print(f"Written to {table.folder}: results.json, table.md, robust_accuracy.png, images/, TensorBoard events.")
+
+
+def _check():
+    """Refuses flags that do not fit together."""
+    for name in ("linf_eps", "l2_eps", "few_eps", "queries"):
+        try:
+            good = all(number > 0 for number in evaluation_.radii(name))
+        except ValueError:
+            good = False
+        if not good:
+            raise common_flags.FlagError(f"--{name} must list positive numbers, got {','.join(FLAGS[name].value)}.")
+    if not FLAGS.linf_eps or not FLAGS.queries:
+        raise common_flags.FlagError("--linf_eps and --queries must list a number or more.")
+    if not set(evaluation_.radii("few_eps")) & set(evaluation_.radii("linf_eps")):
+        raise common_flags.FlagError("--few_eps must list some of --linf_eps.")
+    if not {"defensegan", "invgan"} <= set(FLAGS.defenses):
+        raise common_flags.FlagError("--defenses must list defensegan and invgan: each is attacked with the other's.")
+    largest = data.spec(FLAGS.dataset).sizes["test"]
+    if max(FLAGS.num_images, FLAGS.inside_images) + FLAGS.calibration_images > largest:
+        raise common_flags.FlagError("--num_images or --inside_images reaches into the images that calibrate.")
+
+
+def _balls() -> list[Ball]:
+    linf = [Ball("inf", eps) for eps in sorted(evaluation_.radii("linf_eps"))]
+    return [Ball("inf", 0.0), *linf, *(Ball("2", eps) for eps in sorted(evaluation_.radii("l2_eps")))]
+
+
+def _row(cell: Cell) -> str:
+    """Returns the row of one attack's cell."""
+    title = evaluation_.titles().get(cell.attack, "no attack")
+    if cell.defense == "none" and cell.attack == "bare":
+        title = f"PGD-{FLAGS.attack_steps}, {FLAGS.attack_restarts} restarts"
+    return f"{whitebox_flags.ROWS[cell.defense]}: {title}"
+
+
+def _layout() -> report.Layout:
+    cells = [cell for defense in evaluation_.rows() for cell in evaluation_.plan(defense)]
+    rows = [whitebox_flags.ROWS[defense] for defense in evaluation_.rows()]
+    worst = [*rows, *(_DETECTED.format(row) for row in rows[1:])]
+    single = list(dict.fromkeys(_row(cell) for cell in cells))
+    columns = [ball.name for ball in _balls()]
+    there = {(_row(cell), cell.ball.name) for cell in cells} | {(row, column) for row in worst for column in columns}
+    return report.Layout(
+        experiment="adaptive",
+        dataset=FLAGS.dataset,
+        title=f"Adaptive attacks, {FLAGS.dataset}: accuracy that is left",
+        rows=[*worst, *single],
+        columns=columns,
+        absent=[(row, column) for row in (*worst, *single) for column in columns if (row, column) not in there],
+        claims=[report.Claim("InvGAN is at least as accurate as DefenseGAN", "InvGAN", "DefenseGAN", 0.01)],
+        note=_note(),
+    )
+
+
+def _note() -> str:
+    return (
+        "The first rows are the worst case over all attacks below, of the same and of smaller radius, on the first "
+        f"{FLAGS.inside_images} images. With detector: an attacked image counts as lost where it is misclassified and "
+        "not flagged, a clean one where it is misclassified or flagged; threshold from the last "
+        f"{FLAGS.calibration_images} test images, of which it may flag {FLAGS.false_positive_rate:.0%}. All attacks "
+        f"move away from the true label. {whitebox_flags.descent()}; projection in "
+        f"{whitebox_flags.projection_dtype()}; seed {FLAGS.seed}, attacker's {FLAGS.seed + 1} and above 2^31. APGD "
+        f"attacks {FLAGS.inside_steps} steps of Eq. 6 from the clean image's latents, Square {FLAGS.query_steps}: a "
+        "whole projection in every query is out of reach."
+    )
+
+
+def _settings() -> dict:
+    names = "linf_eps l2_eps few_eps inside_images calibration_images false_positive_rate attack_steps attack_restarts"
+    names += " inside_restarts inside_steps query_steps queries"
+    return whitebox_flags.settings() | {name: FLAGS[name].value for name in names.split()}
+
+
+def _measure() -> Iterator[tuple[Cell, Outcome]]:
+    """Computes every cell on all cores behind a progress bar; yields each when its last block is there."""
+    evaluation = evaluation_.from_flags()
+    cells = [cell for defense in evaluation_.rows() for cell in evaluation_.plan(defense)]
+    guarded = [defense for defense in evaluation_.rows() if defense != "none"]
+    calibrate = [("scores", defense, block) for defense in guarded for block in evaluation.calibration()]
+    wanted = {(evaluation.source(cell), cell.ball, block): cell for cell in cells for block in evaluation.blocks(cell)}
+    make = [("images", *place) for place, cell in wanted.items() if cell.attack != CLEAN]
+    look = [("outcome", cell, block) for cell in cells for block in evaluation.blocks(cell)]
+    costs = {task: len(task[-1]) * _cost(evaluation, task) for task in (*calibrate, *make, *look)}
+    make.sort(key=costs.get)
+    done: dict[Cell, dict[tuple, Outcome]] = {cell: {} for cell in cells}
+    with tqdm.tqdm(
+        total=round(sum(costs.values())), desc=f"Adaptive {FLAGS.dataset}", unit="image-step", unit_scale=True
+    ) as bar:
+        for task, outcome in workers.run(evaluation_.from_flags, _compute, [calibrate, make, look]):
+            bar.update(round(costs[task]))
+            if task[0] != "outcome":
+                continue
+            _, cell, block = task
+            done[cell][block] = outcome
+            if len(done[cell]) == len(evaluation.blocks(cell)):
+                blocks = done.pop(cell)
+                yield cell, Outcome.join([blocks[numbers] for numbers in sorted(blocks)])
+
+
+def _cost(evaluation: Evaluation, task: tuple) -> float:
+    if task[0] == "images":
+        return evaluation.cost(*task[1])
+    return evaluation.look(task[1] if task[0] == "scores" else task[1].defense)
+
+
+def _compute(evaluation: Evaluation, task: tuple) -> Outcome | None:
+    if task[0] == "outcome":
+        return evaluation.outcome_of(task[1], task[2])
+    if task[0] == "scores":
+        evaluation.scores(task[1], task[2])
+    else:
+        evaluation.images_of(*task[1], task[2], task[3])
+    return None
+
+
+def _worst(table, row, outcomes, threshold):
+    """Adds a row of the worst case: an image is left where no attack of the column's norm and radius, or less, won."""
+    count = FLAGS.inside_images
+    (clean,) = (outcome for cell, outcome in outcomes.items() if cell.attack == CLEAN)
+    whole = clean.correct if threshold is None else clean.correct & (clean.score <= threshold)
+    table.add(row, "Clean", accuracy.Proportion.of(whole), seconds=clean.seconds)
+    for ball in _balls()[1:]:
+        left, seconds = _left(clean, threshold)[:count], 0.0
+        for cell, outcome in outcomes.items():
+            if cell.attack != CLEAN and cell.ball.norm == ball.norm and cell.ball.eps <= ball.eps:
+                left = left & _left(outcome, threshold)[:count]
+                seconds += outcome.seconds
+        table.add(row, ball.name, accuracy.Proportion.of(left), seconds=seconds)
+
+
+def _left(outcome, threshold):
+    """Returns which images an attack did not win: the class is right, or a detector flags them."""
+    return outcome.correct if threshold is None else outcome.correct | (outcome.score > threshold)
+
+
+def _save(table, cell, outcome):
+    """Writes a cell's images with all that re-scoring needs (`tools.rescore`)."""
+    folder = table.folder / "images"
+    folder.mkdir(exist_ok=True)
+    evaluation = evaluation_.from_flags()
+    facts = {
+        "attacked": outcome.attacked,
+        "clean": outcome.clean,
+        "labels": outcome.labels,
+        "predicted": outcome.predicted,
+        "score": outcome.score,
+        "block": np.int64(len(evaluation.blocks(cell)[0])),
+        "place": np.array([cell.attack, cell.defense, cell.ball.norm, _row(cell), cell.ball.name]),
+        "eps": np.float64(cell.ball.eps),
+    }
+    name = f"{cell.defense}-{cell.attack}-{cell.ball.name.replace(' ', '')}.npz"
+    with files.replacing(folder / name) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **facts)
+
+
+if __name__ == "__main__":
+    common_flags.run(main, "--num_images=200")

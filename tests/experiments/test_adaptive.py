@@ -1,0 +1,122 @@
+"""The adaptive evaluation as a user runs it, on an untrained preset, and its images scored again."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from experiments import adaptive, adaptive_evaluation, report
+from invgan_tf import files
+from tools import rescore
+
+if importlib.util.find_spec("art") is None:
+    pytest.skip("the Adversarial Robustness Toolbox is not installed", allow_module_level=True)
+
+FEW = {
+    "num_images": 4,
+    "inside_images": 3,
+    "calibration_images": 4,
+    "linf_eps": ["0.1", "0.3"],
+    "l2_eps": ["2"],
+    "few_eps": ["0.3"],
+    "attack_steps": 2,
+    "attack_restarts": 2,
+    "queries": ["1", "2"],
+}
+
+
+@pytest.fixture(scope="module")
+def finished(run_program, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adaptive")
+    adaptive_evaluation.from_flags.cache_clear()
+    return folder, run_program(adaptive, folder, **FEW)
+
+
+def test_every_cell_is_there_and_the_worst_case_is_no_higher_than_any_attack(finished):
+    folder, results = finished
+    assert results["complete"] is True
+    values = {(cell["row"], cell["column"]): cell for cell in results["cells"]}
+    for row in ("No Defense", "DefenseGAN", "InvGAN", "DefenseGAN with detector", "InvGAN with detector"):
+        assert {column for name, column in values if name == row} == {"Clean", "Linf 0.1", "Linf 0.3", "L2 2"}
+        assert values[row, "Linf 0.3"]["value"] <= values[row, "Linf 0.1"]["value"]
+    attacks = [place for place in values if place[0].startswith("InvGAN: ") and place[1] == "Linf 0.3"]
+    assert len(attacks) == 10
+    for path in (folder / "images").glob("invgan-*-Linf0.3.npz"):
+        with np.load(path) as file:
+            single = np.mean((file["predicted"] == file["labels"])[: FEW["inside_images"]])
+        assert values["InvGAN", "Linf 0.3"]["value"] <= single
+    assert values["InvGAN: transfer from the bare classifier", "Linf 0.1"]["n"] == 4
+    assert values["InvGAN: latent space", "Linf 0.1"]["n"] == values["InvGAN", "Linf 0.1"]["n"] == 3
+
+
+def test_pictures_and_scalars_of_the_curves(finished):
+    folder, _ = finished
+    assert (folder / "robust_accuracy.png").read_bytes()[:4] == b"\x89PNG"
+    tags = set()
+    for path in folder.glob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags |= {value.tag for value in event.summary.value}
+    assert {"robust_accuracy", "robust_accuracy_inf/InvGAN", "robust_accuracy_2/DefenseGAN"} <= tags
+
+
+def test_scored_again_the_images_give_the_same_numbers(finished, preset):
+    folder, _ = finished
+    problems, checked = rescore.check(folder, str(preset), images=None)
+    assert problems == [] and checked == len(list((folder / "images").iterdir()))
+
+
+@pytest.mark.parametrize("spoilt", ["attacked", "predicted", "results"])
+def test_a_number_that_is_not_that_of_its_images_is_named(finished, preset, tmp_path, spoilt):
+    folder, _ = finished
+    results = report.read(folder / "results.json")
+    (tmp_path / "images").mkdir()
+    for path in (folder / "images").glob("none-bare-Linf*.npz"):
+        with np.load(path) as file:
+            arrays = dict(file)
+        if spoilt == "attacked":
+            arrays["attacked"] = np.clip(arrays["attacked"] + 0.5, 0, 1)
+        if spoilt == "predicted":
+            arrays["predicted"] = (arrays["predicted"] + 1) % 10
+        np.savez(tmp_path / "images" / path.name, **arrays)
+    if spoilt == "results":
+        for cell in results["cells"]:
+            cell["value"] = 0.123
+    files.write_sealed(tmp_path / "results.json", results)
+    problems, _ = rescore.check(tmp_path, str(preset), images=None)
+    assert any({"attacked": "outside", "predicted": "predict", "results": "0.123"}[spoilt] in line for line in problems)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"linf_eps": ["-1"]}, "--linf_eps must list positive numbers"),
+        ({"l2_eps": ["far"]}, "--l2_eps must list positive numbers"),
+        ({"few_eps": ["0.7"]}, "--few_eps must list some of --linf_eps"),
+        ({"defenses": ["invgan"]}, "--defenses must list defensegan and invgan"),
+        ({"num_images": 9998}, "reaches into the images that calibrate"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(refused, values, said):
+    assert said in refused(adaptive, **{**FEW, **values})
+
+
+def test_least_perturbation_counts_every_ball(finished):
+    folder, _ = finished
+    assert report.read(folder / "results.json")["experiment"] == "adaptive"
+    from experiments import adaptive_curves
+    from experiments.adaptive_evaluation import CLEAN, Ball, Cell, Outcome
+
+    clean = np.zeros((3, 2, 2, 1), np.float32)
+    labels, fooled = np.zeros(3, int), np.array([0, 1, 1])
+
+    def outcome(shift, predicted):
+        return Outcome(clean, clean + np.float32(shift), labels, np.asarray(predicted), np.zeros(3), 0.0)
+
+    outcomes = {
+        Cell(CLEAN, "none", Ball("inf", 0.0)): outcome(0.0, [0, 0, 1]),
+        Cell("a", "none", Ball("inf", 0.3)): outcome(0.25, fooled),
+        Cell("b", "none", Ball("2", 1.0)): outcome(0.1, [0, 1, 0]),
+    }
+    np.testing.assert_allclose(adaptive_curves.least(outcomes, "inf", 3), [np.inf, 0.1, 0.0])
+    np.testing.assert_allclose(adaptive_curves.least(outcomes, "2", 3), [np.inf, 0.2, 0.0], rtol=1e-6)
