@@ -71,8 +71,9 @@ def _balls() -> list[Ball]:
 def _row(cell: Cell) -> str:
     """Returns the row of one attack's cell."""
     title = evaluation_.titles().get(cell.attack, "no attack")
-    if cell.defense == "none" and cell.attack == "bare":
-        title = f"PGD-{FLAGS.attack_steps}, {FLAGS.attack_restarts} restarts"
+    if cell.defense == "none":
+        own = {"bare": f"PGD-{FLAGS.attack_steps}, {FLAGS.attack_restarts} restarts", "fgsm": "FGSM"}
+        title = own.get(cell.attack, title)
     return f"{whitebox_flags.ROWS[cell.defense]}: {title}"
 
 

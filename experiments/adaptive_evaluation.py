@@ -21,7 +21,7 @@ flags.DEFINE_integer("inside_images", 50, "Test images for attacks that run the 
 flags.DEFINE_integer("calibration_images", 100, "The last test images: they set the detector's threshold.", 2)
 flags.DEFINE_float("false_positive_rate", 0.05, "Share of clean images that the detector may flag.", 0.0, 0.999)
 flags.DEFINE_integer(
-    "attack_steps", 100, "Steps of PGD and APGD; the latent-space attack makes thrice as many.", lower_bound=1
+    "attack_steps", 100, "Steps of PGD and APGD; thrice of it in latent space, half in PGD through BPDA.", lower_bound=1
 )
 flags.DEFINE_integer("attack_restarts", 10, "Restarts of PGD where no projection is inside.", lower_bound=1)
 flags.DEFINE_integer("inside_restarts", 1, "Restarts of PGD through BPDA; the joint attack makes two more.", 1)
@@ -92,12 +92,13 @@ def titles() -> dict[str, str]:
     steps = FLAGS.attack_steps
     return {
         "pgd": f"PGD-{steps}, {FLAGS.attack_restarts} restarts, on f(G(I(x)))",
-        "bpda_pgd": f"PGD-{steps} through BPDA, over seeds (EOT)",
+        "bpda_pgd": f"PGD-{max(1, steps // 2)} through BPDA, over random starts (EOT)",
         "apgd_ce": f"APGD-CE, {steps} steps",
         "apgd_dlr": f"APGD-DLR, {steps} steps",
         **{f"square_{number}": f"Square, {int(number):,} queries" for number in FLAGS.queries},
         "latent": "latent space",
-        "bare": "transfer from the bare classifier",
+        "fgsm": "transfer of FGSM from the bare classifier",
+        "bare": "transfer of PGD from the bare classifier",
         "other": "transfer from the other defence",
         "joint": "joint attack on classifier and detector",
     }
@@ -109,7 +110,7 @@ def plan(defense: str) -> list[Cell]:
     linf = [Ball("inf", eps) for eps in radii("linf_eps")]
     few = [ball for ball in linf if ball.eps in radii("few_eps")]
     round_balls = [Ball("2", eps) for eps in radii("l2_eps")]
-    balls = {"apgd_ce": linf, "apgd_dlr": linf, "bare": linf + round_balls}
+    balls = {"apgd_ce": linf, "apgd_dlr": linf, "bare": linf + round_balls, "fgsm": linf}
     balls |= {name: few if name == squares[0] else few[-1:] for name in squares}
     if defense != "none":
         balls |= {"bpda_pgd": linf + round_balls, "latent": linf, "other": linf, "joint": few}
@@ -124,7 +125,7 @@ class Evaluation(whitebox.WhiteBox):
 
     def blocks(self, cell: Cell) -> list[tuple[int, ...]]:
         """Returns the numbers of a cell's images, cut into blocks."""
-        cheap = cell.attack in (CLEAN, "bare", "pgd") and cell.ball.norm == "inf"
+        cheap = cell.attack in (CLEAN, "bare", "fgsm", "pgd") and cell.ball.norm == "inf"
         count = min(len(self.examples), FLAGS.num_images if cheap else FLAGS.inside_images)
         size = _BLOCK if cheap else _INSIDE_BLOCK
         return [tuple(range(first, min(first + size, count))) for first in range(0, count, size)]
@@ -144,8 +145,8 @@ class Evaluation(whitebox.WhiteBox):
 
     def source(self, cell: Cell) -> tuple[str, str]:
         """Returns which attack on which defence makes a cell's images."""
-        if cell.attack == "bare":
-            return "bare", "none"
+        if cell.attack in ("bare", "fgsm"):
+            return cell.attack, "none"
         if cell.attack == "other":
             return "bpda_pgd", "invgan" if cell.defense == "defensegan" else "defensegan"
         return cell.attack, cell.defense
@@ -156,10 +157,10 @@ class Evaluation(whitebox.WhiteBox):
         plain = 1.5 * steps * FLAGS.attack_restarts / 2
         if defense == "none" or attack == "pgd":
             return plain
-        cold, lanes = self.look(defense), 20 if defense == "defensegan" else 1
+        cold, lanes = self.look(defense), FLAGS.restarts if defense == "defensegan" else 1
         if attack in ("bpda_pgd", "joint"):
-            restarts = FLAGS.inside_restarts + 2 * (attack == "joint")
-            return restarts * (cold + 1.5 * steps * max(FLAGS.inside_steps, lanes) + lanes * 50)
+            rounds, views = FLAGS.inside_restarts + 2 * (attack == "joint"), (lanes + 1) // 2
+            return (rounds + 1) * cold + rounds * steps / 2 * (max(FLAGS.inside_steps, lanes) + 8 * views)
         if attack == "latent":
             return cold + 4 * 3 * steps * 2
         if attack.startswith("apgd"):
@@ -243,6 +244,8 @@ def _function(attack, defense, ball, threshold):
     steps = {"steps": FLAGS.attack_steps}
     if attack.startswith("square"):
         return attacks.square, {"queries": int(attack.rsplit("_")[-1])}
+    if attack == "fgsm":
+        return attacks.fgsm, {}
     if attack == "latent":
         return attacks.latent_space, {"norm": ball.norm, "steps": 3 * FLAGS.attack_steps}
     steps["norm"] = ball.norm
@@ -251,7 +254,7 @@ def _function(attack, defense, ball, threshold):
         return attacks.auto_pgd, {"loss": attack.rsplit("_")[-1], **restarts, **steps}
     if attack in ("bare", "pgd"):
         return attacks.pgd_restarts, {"restarts": FLAGS.attack_restarts, "confidence": _FAR, **steps}
-    steps["inner_steps"] = FLAGS.inside_steps
+    steps |= {"inner_steps": FLAGS.inside_steps, "steps": max(1, FLAGS.attack_steps // 2)}
     if attack == "bpda_pgd":
         return attacks.bpda_pgd, {"restarts": FLAGS.inside_restarts, **steps}
     return attacks.evade_detector, {"restarts": FLAGS.inside_restarts + 2, "threshold": threshold, **steps}

@@ -1,7 +1,7 @@
 """Bounded attacks on the whole defence: PGD through BPDA over the defence's random starts, alone or against a detector.
 
-Athalye et al. (2018): the projection's gradient is taken as the identity, its randomness is averaged over (EOT).
-Tramer et al. (2020): whoever attacks a defence with a detector attacks both at once.
+Athalye et al. (2018): the projection's gradient is replaced by that of something smooth, its randomness averaged over
+(EOT). Tramer et al. (2020): whoever attacks a defence with a detector attacks both at once.
 """
 
 import functools
@@ -12,13 +12,14 @@ import tensorflow as tf
 from invgan_tf import projection, validation
 from invgan_tf.attacks import attacker, bounded, carlini_wagner
 from invgan_tf.defenses import Defended, InvGAN
-from invgan_tf.defenses.defended import straight_through
 from invgan_tf.evaluation import accuracy
 
 _CONFIDENCE = 6.0  # a warm projection lags: fooled by this much, the cold one mostly is
 _UNDER = 0.7  # part of the detector's threshold that the joint attack aims below
 _WEIGHTS = (2.0, 8.0, 0.5)  # of the detector in the joint loss, one restart after the other
-_START_SHARE = 4  # a restart begins from the clean image projected with this part of the steps
+_START_STEPS = 1  # on the bare classifier's margin, where the attack begins: one long step moves a projection most
+_DAMPING = 0.01  # of the tangent's normal equations, as a part of the curvature along their right side
+_FAST_SHARE = 4  # before a fast projector the attacker looks with this part of the exact one's steps
 
 
 def bpda_pgd(
@@ -27,44 +28,50 @@ def bpda_pgd(
     *,
     eps: float,
     norm: str = "inf",
-    steps: int = 100,
+    steps: int = 50,
     restarts: int = 2,
     inner_steps: int = 10,
-    draws: int = 2,
+    draws: int = 1,
+    products: int = 6,
     labels=None,
     value_range: tuple[float, float] = (0.0, 1.0),
     indices=None,
     seed: int = 0,
 ) -> np.ndarray:
-    """PGD on f(projection(x)) inside a ball, the projection's gradient taken as the identity.
+    """PGD on f(projection(x)) inside a ball.
 
-    The loss is the label's margin, averaged over the likely half of the defence's restarts under several seeds of the
-    attacker's. The projection goes on warm from step to step. After each restart the result is projected cold, with
-    all of the model's steps and restarts, under a seed of the attacker's; who is fooled by all likely restarts then is
-    done, the others start again at a random point, against other seeds.
+    The loss is the label's margin, averaged over the likely half of the defence's restarts. The projection goes on warm
+    from step to step. Backward it is taken as the projection onto the generator's tangent space, which is what
+    it is to first order where it has converged; a signed step along the identity's gradient spends most of
+    the ball on what the generator cannot draw and the projection removes.
+
+    The attack begins where one step on the bare classifier leads (FGSM). Its start and the result of every round are
+    projected cold, with all of the model's steps and restarts, under a new seed of the attacker's. Who is fooled by all
+    likely restarts then is done; the others go another round from their best point, against those starts.
 
     Args:
         model: the classifier behind its defence. Its seed is replaced by the attacker's.
         images: `[n, h, w, c]`, floating, in `value_range`.
         eps, norm: radius of the ball, and "inf" or "2".
-        steps: of PGD, a restart.
-        restarts: of PGD, at most.
+        steps: of PGD, a round.
+        restarts: rounds, at most.
         inner_steps: steps of Eq. 6 that each step of PGD makes, shared by the defence's restarts (each makes one at
             least).
-        draws: seeds of the defence's random starts that the loss averages over; InvGAN has no such starts.
+        draws: seeds of the defence's random starts that a round's loss averages over; InvGAN has no such starts.
+        products: iterations of conjugate gradients that find the tangent's part of a gradient; 0 takes the identity.
         labels: labels to move away from, `[n]`; by default the defended model's own predictions.
         value_range: lowest and highest pixel.
         indices: the images' numbers, as for `Defense.project`.
         seed: the attacker's key; no evaluator's seed below 2^31 draws the same starts.
 
     Returns:
-        Attacked images, float32, same shape, inside ball and range: of the restarts' results that which fools the
-        largest share of the cold likely restarts.
+        Attacked images, float32, same shape, inside ball and range: of the rounds' results that which fools the largest
+        share of the cold likely restarts.
 
     Raises:
         ValueError: for a model that is not `Defended`, or images, labels or settings that do not fit.
     """
-    options = (eps, norm, steps, restarts, inner_steps, draws)
+    options = (eps, norm, steps, restarts, inner_steps, draws, products)
     return _attack(model, images, labels, indices, seed, value_range, options, None)
 
 
@@ -75,10 +82,11 @@ def evade_detector(
     threshold: float,
     eps: float,
     norm: str = "inf",
-    steps: int = 100,
+    steps: int = 50,
     restarts: int = 3,
     inner_steps: int = 10,
-    draws: int = 2,
+    draws: int = 1,
+    products: int = 6,
     labels=None,
     value_range: tuple[float, float] = (0.0, 1.0),
     indices=None,
@@ -86,12 +94,14 @@ def evade_detector(
 ) -> np.ndarray:
     """`bpda_pgd` that also keeps Eq. 7's score under a detector's threshold: one loss of both.
 
-    The score's part is the logarithm of its ratio to the threshold; how much it weighs changes with every restart.
+    The score's part is the logarithm of its ratio to the threshold, its weight another in every round; the attack
+    begins at the image itself.
 
     Args:
         model: as for `bpda_pgd`; its classifier has `features`, as `load_classifier` gives it.
         threshold: of `AttackDetector`, positive.
-        images, eps, norm, steps, restarts, inner_steps, draws, labels, value_range, indices, seed: as for `bpda_pgd`.
+        images, eps, norm, steps, restarts, inner_steps, draws, products, labels, value_range, indices, seed: as for
+            `bpda_pgd`.
 
     Returns:
         Attacked images, as `bpda_pgd` gives them; to fool here is to fool the classifier and to pass the detector.
@@ -101,52 +111,58 @@ def evade_detector(
             "The joint attack needs a classifier with features(images): the detector's score compares those."
         )
     threshold = validation.check_positive("threshold", threshold)
-    options = (eps, norm, steps, restarts, inner_steps, draws)
+    options = (eps, norm, steps, restarts, inner_steps, draws, products)
     return _attack(model, images, labels, indices, seed, value_range, options, threshold)
 
 
 def _attack(model, images, labels, indices, seed, value_range, options, threshold):
-    eps, norm, steps, restarts, inner_steps, draws = options
+    eps, norm, steps, restarts, inner_steps, draws, products = options
     eps, norm = bounded.check_ball(eps, norm)
     for name, count in (("steps", steps), ("restarts", restarts), ("inner_steps", inner_steps), ("draws", draws)):
         validation.check_count(name, count, 1)
+    validation.check_count("products", products, 0)
     attacked, images, labels, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
     draws = 1 if isinstance(attacked.defense, InvGAN) else draws  # its start is not random
-    inner_steps = max(1, inner_steps // attacked.restarts)
-    walk = _walk(attacked, norm, tuple(value_range), inner_steps, draws, threshold)
-    result, held, lowest = np.array(images), np.full(len(images), -1.0), np.full(len(images), np.inf)
-    for restart in range(restarts):
-        left = held < 1.0
-        if not left.any():
+    inner_steps, value_range = max(1, inner_steps // attacked.restarts), tuple(value_range)
+    walk = _walk(attacked, norm, value_range, inner_steps, draws, products, threshold)
+    result = np.array(images)
+    if threshold is None:
+        ball = {"eps": eps, "norm": norm, "labels": labels, "value_range": value_range}
+        result = bounded.pgd_restarts(model.classifier, images, steps=_START_STEPS, restarts=1, **ball)
+    held, offset = _look(attacked, result, labels, indices, attacked.seed, draws, threshold)
+    offset = offset.reshape(len(images), -1, attacked.defense.latent_dim)
+    for number in range(restarts):
+        left = np.flatnonzero(held < 1.0)
+        if not left.size:
             break
-        key = attacked.seed + restart * (draws + 1)  # the last of them is for the cold look
-        begin = tf.constant(images)
-        if restart:
-            begin = bounded.random_point(images, eps, norm, tuple(value_range), (seed, restart))
-        weight = tf.constant(_WEIGHTS[restart % len(_WEIGHTS)])
-        state = _begin(attacked, images[left], indices[left], key, draws, weight)
-        found, loss = walk(images[left], labels[left], tf.boolean_mask(begin, left), state, eps, steps)
-        share = _cold_share(attacked, found, labels[left], indices[left], key + draws, threshold)
-        better = (share > held[left]) | ((share == held[left]) & (loss < lowest[left]))
-        rows = np.flatnonzero(left)[better]
-        result[rows], held[rows], lowest[rows] = found[better], share[better], loss[better]
+        key = attacked.seed + number * draws
+        weight = tf.constant(_WEIGHTS[number % len(_WEIGHTS)])
+        state = _state(attacked.defense, indices[left], key, weight, offset[left])
+        found, _ = walk(images[left], labels[left], tf.constant(result[left]), state, eps, steps)
+        share, moved = _look(attacked, found, labels[left], indices[left], key + draws, draws, threshold)
+        better = share >= held[left]
+        rows = left[better]
+        result[rows], held[rows] = found[better], share[better]
+        if number + 1 < restarts:  # who did not gain looks again at his best point under the new seeds
+            offset[left] = moved.reshape(len(left), *offset.shape[1:])
+            again = left[~better]
+            if again.size:
+                _, moved = _look(attacked, result[again], labels[again], indices[again], key + draws, draws, threshold)
+                offset[again] = moved.reshape(len(again), *offset.shape[1:])
     return result
 
 
-def _starts(defense, pixels, numbers, restarts, seed, draws):
-    """Returns starts under `draws` seeds, `[n, draws * restarts, latent_dim]`."""
-    return tf.concat([defense.starts(pixels, numbers, restarts, seed + i) for i in range(draws)], axis=1)
+def _starts(defense, pixels, numbers, restarts, key, draws):
+    """Returns starts under `draws` seeds, a lane each, `[n * draws * restarts, latent_dim]`."""
+    starts = [defense.starts(pixels, numbers, restarts, key + i) for i in range(draws)]
+    return tf.reshape(tf.concat(starts, axis=1), (-1, defense.latent_dim))
 
 
-def _begin(model, images, numbers, key, draws, weight):
-    """Returns the loop's state: the clean images projected for a while."""
-    defense, images, numbers = model.defense, tf.constant(images), tf.constant(numbers)
-    starts = _starts(defense, images, numbers, model.restarts, tf.constant(key, tf.int64), draws)
-    own = model.steps if model.projector == "exact" else defense.steps
-    _, latents = defense.projectors["exact"].descend(images, starts, own // _START_SHARE)
-    offset = latents - tf.reshape(starts, latents.shape)
-    slots = defense.optimizer.slots(latents)
-    return numbers, tf.constant(key, tf.int64), weight, offset, slots, tf.constant(0)
+def _state(defense, numbers, key, weight, offset):
+    """Returns the walk's state; `offset` is how far the lanes' descents came from their starts."""
+    offset = tf.reshape(tf.constant(offset), (-1, defense.latent_dim))
+    slots = defense.optimizer.slots(offset)
+    return tf.constant(numbers), tf.constant(key, tf.int64), weight, offset, slots, tf.constant(0)
 
 
 def _likely(defense, targets, latents, restarts):
@@ -164,7 +180,7 @@ def _score(classifier, pixels, seen, views):
 
 
 @functools.lru_cache(maxsize=16)
-def _walk(model, norm, value_range, inner_steps, draws, threshold):
+def _walk(model, norm, value_range, inner_steps, draws, products, threshold):
     """The loop. Its state: the images' numbers, key, the detector's weight, and where the warm descents stand."""
     defense, restarts = model.defense, model.restarts
     views = draws * ((restarts + 1) // 2)
@@ -173,34 +189,88 @@ def _walk(model, norm, value_range, inner_steps, draws, threshold):
         numbers, key, weight, offset, slots, step = state
         still = tf.stop_gradient(pixels)
         targets, stop = tf.repeat(still, draws * restarts, axis=0), step + inner_steps
-        starts = tf.reshape(_starts(defense, still, numbers, restarts, key, draws), (-1, defense.latent_dim))
-        latents, slots = projection.descend(
-            defense.draw, defense.optimizer, targets, starts + offset, slots, step, stop
-        )
+        starts, draw = _starts(defense, still, numbers, restarts, key, draws), defense.draw
+        latents, slots = projection.descend(draw, defense.optimizer, targets, starts + offset, slots, step, stop)
         kept = tf.gather(latents, _likely(defense, targets, latents, restarts))
-        drawn = tf.stop_gradient(defense.draw(kept))
-        seen = straight_through(tf.repeat(pixels, views, axis=0), drawn)
-        logits = model.classifier(seen, training=False)
-        margin = carlini_wagner.margin(tf.reshape(logits, (-1, views, logits.shape[1])), labels)
-        loss = tf.nn.relu(margin + _CONFIDENCE)
+
+        def hinge(drawn):
+            logits = model.classifier(drawn, training=False)
+            margin = carlini_wagner.margin(tf.reshape(logits, (-1, views, logits.shape[1])), labels)
+            return tf.reduce_mean(tf.nn.relu(margin + _CONFIDENCE), axis=1)
+
+        drawn, loss, slope = _slope(draw, tf.stop_gradient(kept), hinge, products)
+        # A term that is zero and whose gradient is the slope: the sum over views of what each would have the pixels do.
+        slope = tf.reduce_sum(tf.reshape(slope, (-1, views, *pixels.shape[1:])), axis=1)
+        loss += tf.reduce_sum((pixels - still) * slope, axis=[1, 2, 3])
         if threshold is not None:
-            # The slope of a distance to what is nearest: the projection held still. As the identity it would cancel.
+            # The slope of a distance to what is nearest: the projection held still.
             ratio = _score(model.classifier, pixels, drawn, views) / (_UNDER * threshold)
-            loss += weight * tf.nn.relu(tf.math.log(tf.reshape(ratio, (-1, views)) + 1e-6))
-        return tf.reduce_mean(loss, axis=1), (numbers, key, weight, latents - starts, slots, stop)
+            logarithm = tf.math.log(tf.reshape(ratio, (-1, views)) + 1e-6)
+            loss += weight * tf.reduce_mean(tf.nn.relu(logarithm), axis=1)
+        return loss, (numbers, key, weight, latents - starts, slots, stop)
 
     return bounded.Walk(objective, norm, value_range)
 
 
-def _cold_share(model, pixels, labels, numbers, key, threshold):
-    """Returns the share of the likely restarts that the images fool, projected cold: `[n]`."""
+def _slope(draw, latents, loss_of, products):
+    """Returns G(latents), its loss `[n]`, and the loss's gradient to the pixels, projected onto G's tangent space.
+
+    The tangent's part of g is J (J'J + damping)^-1 J'g, J the generator's Jacobian, solved by conjugate gradients.
+    J'u is linear in u, so that its own gradient pushes a vector forward (J v) and no Jacobian is formed.
+    """
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as inner:
+            inner.watch(latents)
+            drawn = draw(latents)
+        cotangent = tf.zeros_like(drawn)
+        outer.watch(cotangent)
+        pulled = inner.gradient(drawn, latents, output_gradients=cotangent)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        seen = tf.stop_gradient(drawn)
+        tape.watch(seen)
+        loss = loss_of(seen)
+    gradient = tape.gradient(loss, seen)
+    if products:
+
+        def pull(change):
+            return inner.gradient(drawn, latents, output_gradients=change)
+
+        def push(direction):
+            return outer.gradient(pulled, cotangent, output_gradients=direction)
+
+        gradient = push(_solve(lambda direction: pull(push(direction)), pull(gradient), products))
+    return seen, tf.stop_gradient(loss), tf.stop_gradient(gradient)
+
+
+def _solve(operator, right, iterations):
+    """Returns (operator + damping)^-1 right of every row, by conjugate gradients from zero."""
+
+    def dot(a, b):
+        return tf.reduce_sum(a * b, axis=1, keepdims=True)
+
+    damping = _DAMPING * tf.math.divide_no_nan(dot(right, operator(right)), dot(right, right))
+    solution, residual, direction = tf.zeros_like(right), right, right
+    for _ in range(iterations):
+        product = operator(direction) + damping * direction
+        norm = dot(residual, residual)
+        length = tf.math.divide_no_nan(norm, dot(direction, product))
+        solution, residual = solution + length * direction, residual - length * product
+        direction = residual + tf.math.divide_no_nan(dot(residual, residual), norm) * direction
+    return solution
+
+
+def _look(model, pixels, labels, numbers, key, draws, threshold):
+    """Projects cold; returns the share of the likely restarts that the images fool, and how far the descents came."""
     defense, pixels = model.defense, tf.constant(pixels)
-    starts = defense.starts(pixels, tf.constant(numbers), model.restarts, tf.constant(key, tf.int64))
-    targets, latents = defense.projectors[model.projector].descend(pixels, starts, model.steps)
-    latents = tf.gather(latents, _likely(defense, targets, latents, len(targets) // len(pixels)))
-    views = len(latents) // len(pixels)
-    seen = accuracy.outputs(defense.generator, latents.numpy())
+    key = tf.constant(key, tf.int64)
+    starts = _starts(defense, pixels, tf.constant(numbers), model.restarts, key, draws)
+    steps = model.steps if model.projector == "exact" else defense.steps // _FAST_SHARE
+    lanes = tf.reshape(starts, (len(pixels), -1, defense.latent_dim))
+    targets, latents = defense.projectors["exact"].descend(pixels, lanes, steps)
+    kept = tf.gather(latents, _likely(defense, targets, latents, model.restarts))
+    views = len(kept) // len(pixels)
+    seen = accuracy.outputs(defense.generator, kept.numpy())
     fooled = accuracy.predict(model.classifier, seen) != np.repeat(labels, views)
     if threshold is not None:
         fooled &= _score(model.classifier, pixels, tf.constant(seen), views).numpy() <= threshold
-    return fooled.reshape(-1, views).mean(axis=1)
+    return fooled.reshape(-1, views).mean(axis=1), (latents - starts).numpy()

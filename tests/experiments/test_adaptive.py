@@ -41,12 +41,12 @@ def test_every_cell_is_there_and_the_worst_case_is_no_higher_than_any_attack(fin
         assert {column for name, column in values if name == row} == {"Clean", "Linf 0.1", "Linf 0.3", "L2 2"}
         assert values[row, "Linf 0.3"]["value"] <= values[row, "Linf 0.1"]["value"]
     attacks = [place for place in values if place[0].startswith("InvGAN: ") and place[1] == "Linf 0.3"]
-    assert len(attacks) == 10
+    assert len(attacks) == 11
     for path in (folder / "images").glob("invgan-*-Linf0.3.npz"):
         with np.load(path) as file:
             single = np.mean((file["predicted"] == file["labels"])[: FEW["inside_images"]])
         assert values["InvGAN", "Linf 0.3"]["value"] <= single
-    assert values["InvGAN: transfer from the bare classifier", "Linf 0.1"]["n"] == 4
+    assert values["InvGAN: transfer of PGD from the bare classifier", "Linf 0.1"]["n"] == 4
     assert values["InvGAN: latent space", "Linf 0.1"]["n"] == values["InvGAN", "Linf 0.1"]["n"] == 3
 
 
