@@ -45,15 +45,6 @@ def main() -> None:
 
 def _check():
     """Refuses flags that do not fit together."""
-    for name in ("linf_eps", "l2_eps", "few_eps", "queries"):
-        try:
-            good = all(number > 0 for number in evaluation_.radii(name))
-        except ValueError:
-            good = False
-        if not good:
-            raise common_flags.FlagError(f"--{name} must list positive numbers, got {','.join(FLAGS[name].value)}.")
-    if not FLAGS.linf_eps or not FLAGS.queries:
-        raise common_flags.FlagError("--linf_eps and --queries must list a number or more.")
     if not set(evaluation_.radii("few_eps")) & set(evaluation_.radii("linf_eps")):
         raise common_flags.FlagError("--few_eps must list some of --linf_eps.")
     if not {"defensegan", "invgan"} <= set(FLAGS.defenses):

@@ -19,7 +19,6 @@ flags.DEFINE_list("l2_eps", ["2", "4"], "Radii of the L2 balls of PGD.")
 flags.DEFINE_list("few_eps", ["0.1", "0.3"], "Of --linf_eps, those of the joint attack and of Square.")
 flags.DEFINE_integer("inside_images", 50, "Test images for attacks that run the projection inside.", lower_bound=1)
 flags.DEFINE_integer("calibration_images", 100, "The last test images: they set the detector's threshold.", 2)
-flags.DEFINE_float("false_positive_rate", 0.05, "Share of clean images that the detector may flag.", 0.0, 0.999)
 flags.DEFINE_integer(
     "attack_steps", 100, "Steps of PGD and APGD; thrice of it in latent space, half in PGD through BPDA.", lower_bound=1
 )
@@ -30,6 +29,19 @@ flags.DEFINE_integer("query_steps", 5, "Steps of Eq. 6 that one query of Square 
 flags.DEFINE_list("queries", ["1000", "5000"], "Queries of Square.")
 
 FLAGS = whitebox_flags.FLAGS
+
+
+def _positive(given):
+    try:
+        numbers = [float(text) for text in given]
+    except ValueError:
+        return False
+    return bool(numbers) and all(0.0 < number < float("inf") for number in numbers)
+
+
+for _name in ("linf_eps", "l2_eps", "few_eps", "queries"):
+    flags.register_validator(_name, _positive, "must list positive numbers")
+flags.register_validator("queries", lambda given: all(text.isdecimal() for text in given), "must list whole numbers")
 
 _FAR = 10.0  # by how much an image meant for another model shall fool the one it is made on
 _BLOCK, _INSIDE_BLOCK = 50, 10

@@ -12,8 +12,6 @@ from experiments import common_flags, measure, report, whitebox, whitebox_flags
 from invgan_tf.defenses import detector
 from invgan_tf.evaluation import accuracy, detection
 
-flags.DEFINE_float("false_positive_rate", 0.05, "Share of clean images that may be flagged.", 0.0, 0.999)
-
 FLAGS = flags.FLAGS
 
 _COLUMN = "flagged"

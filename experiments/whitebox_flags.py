@@ -48,6 +48,7 @@ flags.DEFINE_enum(
     ["auto", "float32", "bfloat16"],
     "Precision of the descent's matrix products. auto: the faster one here, by a trial.",
 )
+flags.DEFINE_float("false_positive_rate", 0.05, "Share of clean images that a detector may flag.", 0.0, 0.999)
 flags.DEFINE_string(
     "cells_dir",
     None,

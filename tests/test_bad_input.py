@@ -174,7 +174,7 @@ def _bpda_like(name, **wrong):
 
 
 _ADAPTIVE = {"eps": _positive("eps"), **_BALL, **_WALK}
-_ADAPTIVE |= {"inner_steps": _count("inner_steps", 1), "draws": _count("draws", 1)}
+_ADAPTIVE |= {"inner_steps": _count("inner_steps", 1), "draws": _count("draws", 1), "products": _count("products", 0)}
 _PROJECT = {"images": _PIXELS, "indices": _INDICES, **_SEED, "restarts": _count("restarts", 1, optional=True)}
 _STEPS = {"steps": _count("steps", 0, optional=True)}
 _PROJECTOR = {"projector": [Wrong("name", "best", "Unknown projector 'best'; choose one of exact, fast")]}
@@ -438,6 +438,10 @@ LIST_FLAGS = {  # flag: members that are right, and wrong lists
     "invgan_steps": ["", "5,1", "1,1", "-1,2", "a", "1.5"],
     "defensegan_marks": ["", "5,1", "1,1", "-1,2", "a"],
     "restarts_shown": ["", "5,1", "1,1", "-1,2", "a"],
+    "linf_eps": ["", "0", "-1,2", "far", "inf"],
+    "l2_eps": ["", "0", "-1,2", "far", "inf"],
+    "few_eps": ["", "0", "-1,2", "far", "inf"],
+    "queries": ["", "0", "-1,2", "many", "1.5"],
 }
 
 
