@@ -25,6 +25,9 @@ flags.DEFINE_string("output_dir", None, "Folder for everything the run writes. D
 flags.DEFINE_string(
     "preset_dir", None, "Folder of trained weights with their card.json. Default: the dataset's packaged preset."
 )
+flags.DEFINE_string(
+    "preset", None, "A packaged preset's name or a preset's folder; of tools.assemble_preset the folder to write."
+)
 flags.DEFINE_integer("seed", AUTHORS_SEED, "Seed of every random draw.", lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_bool("deterministic", False, "Use deterministic kernels: bit-equal repeats on one machine, slower.")
 

@@ -13,8 +13,7 @@ from experiments import common_flags
 from invgan_tf import data, files, presets
 from invgan_tf.evaluation import accuracy
 
-flags.DEFINE_string("preset", None, "Folder of the preset; its name is the preset's.", required=True)
-flags.DEFINE_list("parts", None, "Folders that training programs wrote, each with its card.json.", required=True)
+flags.DEFINE_list("parts", None, "Folders that training programs wrote, each with its card.json.")
 flags.DEFINE_string("data_note", None, "What the card is to say of the data that the parts were trained on.")
 
 FLAGS = flags.FLAGS
@@ -25,6 +24,8 @@ _LEFT_OUT = ("inverter_discriminator", "ali_discriminator")  # of use to go on w
 
 def main() -> None:
     """Copies weights, merges cards, and adds what the stored weights do on test images and fresh latents."""
+    if not (FLAGS.preset and FLAGS.parts):
+        raise common_flags.FlagError("--preset (the folder to write) and --parts (the folders to take) are needed.")
     folder, card = pathlib.Path(FLAGS.preset), {}
     folder.mkdir(parents=True, exist_ok=True)
     for part in map(pathlib.Path, FLAGS.parts):

@@ -1,0 +1,133 @@
+"""The SavedModel: the library's answers, where the library is not."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
+
+import invgan_tf
+from benchmarks import serving as latency
+from experiments import common_flags, export
+from invgan_tf import AttackDetector, Defended, DefenseGAN, InvGAN, attacks, models, serving
+
+_ALONE = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("invgan_tf", "experiments", "cleverhans", "safetensors"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+import tensorflow as tf
+
+loaded, images, found = tf.saved_model.load(sys.argv[1]), np.load(sys.argv[2]), {}
+for name, value in loaded.signatures["serving_default"](images=tf.constant(images)).items():
+    found[f"baked.{name}"] = value.numpy()
+for steps in map(int, sys.argv[4:]):
+    for name, value in loaded.signatures["with_steps"](images=tf.constant(images), steps=tf.constant(steps)).items():
+        found[f"{steps}.{name}"] = value.numpy()
+try:
+    loaded.signatures["serving_default"](images=tf.constant(2.0 * images))
+except tf.errors.InvalidArgumentError as error:
+    found["refused"] = np.array(str(error))
+assert "invgan_tf" not in sys.modules
+np.savez(sys.argv[3], **found)
+"""
+
+
+@pytest.fixture(scope="module")
+def mixed(digits):
+    """Clean and attacked digits."""
+    attacked = attacks.fgsm(invgan_tf.load_classifier("mnist", "A"), digits.images[8:16], eps=0.3)
+    return np.concatenate([digits.images[:8], attacked])
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A SavedModel that the program wrote, and what the program was given."""
+    folder = tmp_path_factory.mktemp("exported")
+    flags.FLAGS(["program"])
+    given = {"preset": "mnist", "steps": 3, "calibration_images": 40, "projection_dtype": "float32"}
+    with flagsaver.flagsaver(output_dir=str(folder), **given):
+        export.main()
+    return folder
+
+
+def test_answers_are_the_librarys_where_only_tensorflow_is(exported, mixed, tmp_path):
+    np.save(tmp_path / "images.npy", mixed)
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH",)}
+    command = [sys.executable, "-c", _ALONE, str(exported), str(tmp_path / "images.npy"), str(tmp_path / "found.npz")]
+    done = subprocess.run([*command, "8"], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "found.npz")
+    assert "Expected finite pixels in [0, 1]" in str(found["refused"])
+    defense = InvGAN.from_preset("mnist")
+    for name, steps in (("baked", 3), ("8", 8)):
+        detector = AttackDetector(Defended(invgan_tf.load_classifier("mnist", "A"), defense, steps=steps))
+        detector.threshold = _threshold(exported)
+        expected = serving.answers(detector, mixed)
+        np.testing.assert_array_equal(found[f"{name}.class"], expected["class"])
+        np.testing.assert_array_equal(found[f"{name}.flag"], expected["flag"])
+        for field in ("probabilities", "score"):
+            np.testing.assert_allclose(found[f"{name}.{field}"], expected[field], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(expected["score"], detector.score(mixed), rtol=1e-5)
+        np.testing.assert_array_equal(expected["class"], detector.model.predict(mixed).argmax(axis=1))
+
+
+def _threshold(folder):
+    return json.loads((folder / "invgan.json").read_text())["threshold"]
+
+
+def test_the_threshold_flags_the_share_it_was_asked_for(exported):
+    clean = invgan_tf.data.load("mnist", "test").images[-40:]
+    loaded = tf.saved_model.load(str(exported))
+    flagged = loaded.signatures[serving.BAKED](images=tf.constant(clean))["flag"].numpy()
+    assert flagged.sum() == 2  # of 40, at 5 %
+
+
+def test_a_random_defence_is_exported_with_its_restarts(digits, tmp_path):
+    keras.utils.set_random_seed(3)
+    defense = DefenseGAN(models.build_generator(width=4), steps=4, restarts=3)
+    detector = AttackDetector(Defended(models.build_classifier("A"), defense, seed=5))
+    with pytest.raises(ValueError, match="no threshold"):
+        serving.export(detector, tmp_path)
+    detector.threshold = 0.01
+    server = serving.Server(detector)
+    found = {name: value.numpy() for name, value in server.functions[serving.BAKED](digits.images[:5]).items()}
+    expected = serving.answers(detector, digits.images[:5])
+    for field in ("probabilities", "score"):
+        np.testing.assert_allclose(found[field], expected[field], rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="exact projector"):
+        fast = AttackDetector(Defended(models.build_classifier("A"), defense, projector="fast"))
+        fast.threshold = 0.0
+        serving.Server(fast)
+
+
+def test_latency_is_told_of_every_size(exported, tmp_path, capsys):
+    flags.FLAGS(["program"])
+    given = {"served_steps": ["0", "2"], "served_batches": ["1", "3"], "requests": 2}
+    with flagsaver.flagsaver(output_dir=str(tmp_path), saved_model=str(exported), **given):
+        latency.main()
+    assert capsys.readouterr().out.count("\n|") == 1 + 4
+    with (
+        flagsaver.flagsaver(output_dir=str(tmp_path), saved_model=str(tmp_path)),
+        pytest.raises(common_flags.FlagError, match="holds no SavedModel"),
+    ):
+        latency.main()
+
+
+def test_wrong_flags_are_refused_before_work(tmp_path):
+    flags.FLAGS(["program"])
+    for given, message in (({"projector": "fast"}, "--projector must be exact"), ({"preset": "nothing"}, "No preset")):
+        with flagsaver.flagsaver(output_dir=str(tmp_path / "new"), **given), pytest.raises(ValueError, match=message):
+            export.main()
+    assert not (tmp_path / "new").exists()
