@@ -51,7 +51,6 @@ setup(
         ],
         "bench": ["torch>=2.9"],
         "foolbox": ["foolbox==3.3.4", "eagerpy==0.30.0"],
-        "art": ["adversarial-robustness-toolbox==1.20.1"],
         "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2", "nbclient>=0.10", "ipykernel>=7"],
     },
 )

@@ -104,7 +104,11 @@ def evade_detector(
             `bpda_pgd`.
 
     Returns:
-        Attacked images, as `bpda_pgd` gives them; to fool here is to fool the classifier and to pass the detector.
+        Attacked images `[n, h, w, c]`, as `bpda_pgd` gives them; to fool here is to fool the classifier and to pass the
+        detector.
+
+    Raises:
+        ValueError: as `bpda_pgd`.
     """
     if not hasattr(getattr(model, "classifier", None), "features"):
         raise ValueError(

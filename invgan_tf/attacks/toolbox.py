@@ -185,6 +185,9 @@ def square(
 
     Returns:
         Attacked images, as `auto_pgd` gives them; where it fails, the point of the lowest margin found.
+
+    Raises:
+        ValueError: for images, labels, eps or queries that do not fit.
     """
     _, attack, estimator, _ = _toolbox()
     images, eps, _, labels = _checked(model, images, eps, "inf", labels, value_range)
