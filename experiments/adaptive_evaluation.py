@@ -23,7 +23,7 @@ flags.DEFINE_integer(
     "attack_steps", 100, "Steps of PGD and APGD; thrice of it in latent space, half in PGD through BPDA.", lower_bound=1
 )
 flags.DEFINE_integer("attack_restarts", 10, "Restarts of PGD where no projection is inside.", lower_bound=1)
-flags.DEFINE_integer("inside_restarts", 1, "Restarts of PGD through BPDA; the joint attack makes two more.", 1)
+flags.DEFINE_integer("inside_restarts", 2, "Rounds of PGD through BPDA; the joint attack makes one more.", 1)
 flags.DEFINE_integer("inside_steps", 10, "Steps of Eq. 6 that one step of an attack makes.", lower_bound=1)
 flags.DEFINE_integer("query_steps", 5, "Steps of Eq. 6 that one query of Square costs.", lower_bound=0)
 flags.DEFINE_list("queries", ["1000", "5000"], "Queries of Square.")
@@ -171,7 +171,7 @@ class Evaluation(whitebox.WhiteBox):
             return plain
         cold, lanes = self.look(defense), FLAGS.restarts if defense == "defensegan" else 1
         if attack in ("bpda_pgd", "joint"):
-            rounds, views = FLAGS.inside_restarts + 2 * (attack == "joint"), (lanes + 1) // 2
+            rounds, views = FLAGS.inside_restarts + (attack == "joint"), (lanes + 1) // 2
             return (rounds + 1) * cold + rounds * steps / 2 * (max(FLAGS.inside_steps, lanes) + 8 * views)
         if attack == "latent":
             return cold + 4 * 3 * steps * 2
@@ -269,7 +269,7 @@ def _function(attack, defense, ball, threshold):
     steps |= {"inner_steps": FLAGS.inside_steps, "steps": max(1, FLAGS.attack_steps // 2)}
     if attack == "bpda_pgd":
         return attacks.bpda_pgd, {"restarts": FLAGS.inside_restarts, **steps}
-    return attacks.evade_detector, {"restarts": FLAGS.inside_restarts + 2, "threshold": threshold, **steps}
+    return attacks.evade_detector, {"restarts": FLAGS.inside_restarts + 1, "threshold": threshold, **steps}
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,14 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from invgan_tf import projection, validation
-from invgan_tf.attacks import attacker, bounded, carlini_wagner
+from invgan_tf.attacks import attacker, bounded, carlini_wagner, gradient
 from invgan_tf.defenses import Defended, InvGAN
 from invgan_tf.evaluation import accuracy
 
 _CONFIDENCE = 6.0  # a warm projection lags: fooled by this much, the cold one mostly is
 _UNDER = 0.7  # part of the detector's threshold that the joint attack aims below
 _WEIGHTS = (2.0, 8.0, 0.5)  # of the detector in the joint loss, one restart after the other
-_START_STEPS = 1  # on the bare classifier's margin, where the attack begins: one long step moves a projection most
 _DAMPING = 0.01  # of the tangent's normal equations, as a part of the curvature along their right side
 _FAST_SHARE = 4  # before a fast projector the attacker looks with this part of the exact one's steps
 
@@ -41,9 +40,10 @@ def bpda_pgd(
     """PGD on f(projection(x)) inside a ball.
 
     The loss is the label's margin, averaged over the likely half of the defence's restarts. The projection goes on warm
-    from step to step. Backward it is taken as the projection onto the generator's tangent space, which is what
-    it is to first order where it has converged; a signed step along the identity's gradient spends most of
-    the ball on what the generator cannot draw and the projection removes.
+    from step to step. Backward it is taken as the projection onto the generator's tangent space, which is what it is
+    to first order where it has converged; a signed step along the identity's gradient spends most of the ball on what
+    the generator cannot draw and the projection removes. Every other round takes the gradient through the inverter
+    and the generator, the way in between held (InvGAN), or the identity's.
 
     The attack begins where one step on the bare classifier leads (FGSM). Its start and the result of every round are
     projected cold, with all of the model's steps and restarts, under a new seed of the attacker's. Who is fooled by all
@@ -128,11 +128,9 @@ def _attack(model, images, labels, indices, seed, value_range, options, threshol
     attacked, images, labels, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
     draws = 1 if isinstance(attacked.defense, InvGAN) else draws  # its start is not random
     inner_steps, value_range = max(1, inner_steps // attacked.restarts), tuple(value_range)
-    walk = _walk(attacked, norm, value_range, inner_steps, draws, products, threshold)
     result = np.array(images)
     if threshold is None:
-        ball = {"eps": eps, "norm": norm, "labels": labels, "value_range": value_range}
-        result = bounded.pgd_restarts(model.classifier, images, steps=_START_STEPS, restarts=1, **ball)
+        result = _first_point(model.classifier, images, labels, eps, norm, value_range)
     held, offset = _look(attacked, result, labels, indices, attacked.seed, draws, threshold)
     offset = offset.reshape(len(images), -1, attacked.defense.latent_dim)
     for number in range(restarts):
@@ -142,6 +140,8 @@ def _attack(model, images, labels, indices, seed, value_range, options, threshol
         key = attacked.seed + number * draws
         weight = tf.constant(_WEIGHTS[number % len(_WEIGHTS)])
         state = _state(attacked.defense, indices[left], key, weight, offset[left])
+        slope = _slopes(attacked.defense, products)[number % 2]
+        walk = _walk(attacked, norm, value_range, inner_steps, draws, slope, threshold)
         found, _ = walk(images[left], labels[left], tf.constant(result[left]), state, eps, steps)
         share, moved = _look(attacked, found, labels[left], indices[left], key + draws, draws, threshold)
         better = share >= held[left]
@@ -154,6 +154,23 @@ def _attack(model, images, labels, indices, seed, value_range, options, threshol
                 _, moved = _look(attacked, result[again], labels[again], indices[again], key + draws, draws, threshold)
                 offset[again] = moved.reshape(len(again), *offset.shape[1:])
     return result
+
+
+def _first_point(classifier, images, labels, eps, norm, value_range):
+    """Returns where one step on the bare classifier leads: what moves a projection most."""
+    options = {"eps": eps, "labels": labels, "value_range": value_range}
+    if norm == "inf":
+        return gradient.fgsm(classifier, images, **options)
+    return bounded.pgd_restarts(classifier, images, norm=norm, steps=1, restarts=1, **options)
+
+
+def _slopes(defense, products):
+    """Returns the gradients that rounds take in turn: products of the tangent's, 0 the identity's, None the start's.
+
+    Where the start follows the image, as I(x) does, a descent also ends elsewhere because it begins elsewhere: the
+    offset from the start is held, and the gradient goes through G and the inverter.
+    """
+    return (products, None) if isinstance(defense, InvGAN) else (products, 0)
 
 
 def _starts(defense, pixels, numbers, restarts, key, draws):
@@ -184,7 +201,7 @@ def _score(classifier, pixels, seen, views):
 
 
 @functools.lru_cache(maxsize=16)
-def _walk(model, norm, value_range, inner_steps, draws, products, threshold):
+def _walk(model, norm, value_range, inner_steps, draws, slope, threshold):
     """The loop. Its state: the images' numbers, key, the detector's weight, and where the warm descents stand."""
     defense, restarts = model.defense, model.restarts
     views = draws * ((restarts + 1) // 2)
@@ -193,25 +210,31 @@ def _walk(model, norm, value_range, inner_steps, draws, products, threshold):
         numbers, key, weight, offset, slots, step = state
         still = tf.stop_gradient(pixels)
         targets, stop = tf.repeat(still, draws * restarts, axis=0), step + inner_steps
-        starts, draw = _starts(defense, still, numbers, restarts, key, draws), defense.draw
+        moving, draw = _starts(defense, pixels, numbers, restarts, key, draws), defense.draw
+        starts = tf.stop_gradient(moving)
         latents, slots = projection.descend(draw, defense.optimizer, targets, starts + offset, slots, step, stop)
-        kept = tf.gather(latents, _likely(defense, targets, latents, restarts))
+        offset = tf.stop_gradient(latents - starts)
+        likely = _likely(defense, targets, latents, restarts)
 
         def hinge(drawn):
             logits = model.classifier(drawn, training=False)
             margin = carlini_wagner.margin(tf.reshape(logits, (-1, views, logits.shape[1])), labels)
             return tf.reduce_mean(tf.nn.relu(margin + _CONFIDENCE), axis=1)
 
-        drawn, loss, slope = _slope(draw, tf.stop_gradient(kept), hinge, products)
-        # A term that is zero and whose gradient is the slope: the sum over views of what each would have the pixels do.
-        slope = tf.reduce_sum(tf.reshape(slope, (-1, views, *pixels.shape[1:])), axis=1)
-        loss += tf.reduce_sum((pixels - still) * slope, axis=[1, 2, 3])
+        if slope is None:
+            drawn = draw(tf.gather(moving + offset, likely))
+            loss = hinge(drawn)
+        else:
+            drawn, loss, change = _slope(draw, tf.stop_gradient(tf.gather(latents, likely)), hinge, slope)
+            # A term that is zero and whose gradient is the slope: the sum of what each view would have the pixels do.
+            change = tf.reduce_sum(tf.reshape(change, (-1, views, *pixels.shape[1:])), axis=1)
+            loss += tf.reduce_sum((pixels - still) * change, axis=[1, 2, 3])
         if threshold is not None:
             # The slope of a distance to what is nearest: the projection held still.
-            ratio = _score(model.classifier, pixels, drawn, views) / (_UNDER * threshold)
+            ratio = _score(model.classifier, pixels, tf.stop_gradient(drawn), views) / (_UNDER * threshold)
             logarithm = tf.math.log(tf.reshape(ratio, (-1, views)) + 1e-6)
             loss += weight * tf.reduce_mean(tf.nn.relu(logarithm), axis=1)
-        return loss, (numbers, key, weight, latents - starts, slots, stop)
+        return loss, (numbers, key, weight, offset, slots, stop)
 
     return bounded.Walk(objective, norm, value_range)
 
@@ -233,7 +256,7 @@ def _slope(draw, latents, loss_of, products):
         seen = tf.stop_gradient(drawn)
         tape.watch(seen)
         loss = loss_of(seen)
-    gradient = tape.gradient(loss, seen)
+    slope = tape.gradient(loss, seen)
     if products:
 
         def pull(change):
@@ -242,8 +265,8 @@ def _slope(draw, latents, loss_of, products):
         def push(direction):
             return outer.gradient(pulled, cotangent, output_gradients=direction)
 
-        gradient = push(_solve(lambda direction: pull(push(direction)), pull(gradient), products))
-    return seen, tf.stop_gradient(loss), tf.stop_gradient(gradient)
+        slope = push(_solve(lambda direction: pull(push(direction)), pull(slope), products))
+    return seen, tf.stop_gradient(loss), tf.stop_gradient(slope)
 
 
 def _solve(operator, right, iterations):

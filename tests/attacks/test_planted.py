@@ -166,6 +166,13 @@ def test_every_attack_finds_what_is_planted(case):
     assert not _check(case, steps=20, queries=600, cold=True)
 
 
+def test_a_larger_ball_never_helps_the_defender(case):
+    for attack in (attacks.bpda_pgd, attacks.latent_space):
+        balls = [share * case.eps for share in (0.1, 0.4, 0.7, 1.0, 2.0)]
+        found = [case.found(attack(case.model, case.clean, eps=eps, labels=case.labels, steps=20)) for eps in balls]
+        assert found == sorted(found) and found[0] < 0.5 and found[-1] == 1.0
+
+
 @pytest.mark.slow
 def test_every_attack_finds_what_is_planted_behind_the_shipped_weights(shipped_case):
     pytest.importorskip("art")
