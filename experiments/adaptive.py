@@ -50,7 +50,7 @@ def _check():
     if not {"defensegan", "invgan"} <= set(FLAGS.defenses):
         raise common_flags.FlagError("--defenses must list defensegan and invgan: each is attacked with the other's.")
     largest = data.spec(FLAGS.dataset).sizes["test"]
-    if max(FLAGS.num_images, FLAGS.inside_images) + FLAGS.calibration_images > largest:
+    if max(FLAGS.num_images, FLAGS.inside_images) + FLAGS.detector_images > largest:
         raise common_flags.FlagError("--num_images or --inside_images reaches into the images that calibrate.")
 
 
@@ -92,7 +92,7 @@ def _note() -> str:
         "The first rows are the worst case over all attacks below, of the same and of smaller radius, on the first "
         f"{FLAGS.inside_images} images. With detector: an attacked image counts as lost where it is misclassified and "
         "not flagged, a clean one where it is misclassified or flagged; threshold from the last "
-        f"{FLAGS.calibration_images} test images, of which it may flag {FLAGS.false_positive_rate:.0%}. All attacks "
+        f"{FLAGS.detector_images} test images, of which it may flag {FLAGS.false_positive_rate:.0%}. All attacks "
         f"move away from the true label. {whitebox_flags.descent()}; projection in "
         f"{whitebox_flags.projection_dtype()}; seed {FLAGS.seed}, attacker's {FLAGS.seed + 1} and above 2^31. APGD "
         f"attacks {FLAGS.inside_steps} steps of Eq. 6 from the clean image's latents, Square {FLAGS.query_steps}: a "
@@ -101,7 +101,7 @@ def _note() -> str:
 
 
 def _settings() -> dict:
-    names = "linf_eps l2_eps few_eps inside_images calibration_images false_positive_rate attack_steps attack_restarts"
+    names = "linf_eps l2_eps few_eps inside_images detector_images false_positive_rate attack_steps attack_restarts"
     names += " inside_restarts inside_steps query_steps queries"
     return whitebox_flags.settings() | {name: FLAGS[name].value for name in names.split()}
 

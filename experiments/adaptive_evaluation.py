@@ -18,7 +18,7 @@ flags.DEFINE_list("linf_eps", ["0.05", "0.1", "0.2", "0.3"], "Radii of the L-inf
 flags.DEFINE_list("l2_eps", ["2", "4"], "Radii of the L2 balls of PGD.")
 flags.DEFINE_list("few_eps", ["0.1", "0.3"], "Of --linf_eps, those of the joint attack and of Square.")
 flags.DEFINE_integer("inside_images", 50, "Test images for attacks that run the projection inside.", lower_bound=1)
-flags.DEFINE_integer("calibration_images", 100, "The last test images: they set the detector's threshold.", 2)
+flags.DEFINE_integer("detector_images", 100, "The last test images: they set the detector's threshold.", 2)
 flags.DEFINE_integer(
     "attack_steps", 100, "Steps of PGD and APGD; thrice of it in latent space, half in PGD through BPDA.", lower_bound=1
 )
@@ -145,14 +145,14 @@ class Evaluation(whitebox.WhiteBox):
     def calibration(self) -> list[tuple[int, ...]]:
         """Returns the numbers of the last test images, cut into blocks."""
         end = self.dataset.sizes["test"]
-        first = end - FLAGS.calibration_images
+        first = end - FLAGS.detector_images
         return [tuple(range(start, min(start + _BLOCK, end))) for start in range(first, end, _BLOCK)]
 
     @functools.cached_property
     def held_out(self) -> data.Examples:
         """The last test images, which are not attacked."""
         every = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir)
-        part = slice(-FLAGS.calibration_images, None)
+        part = slice(-FLAGS.detector_images, None)
         return data.Examples(every.images[part], every.labels[part])
 
     def source(self, cell: Cell) -> tuple[str, str]:
@@ -185,7 +185,7 @@ class Evaluation(whitebox.WhiteBox):
 
     def scores(self, defense: str, block: tuple[int, ...]) -> np.ndarray:
         """Returns Eq. 7's score of some of the held-out images."""
-        first = self.dataset.sizes["test"] - FLAGS.calibration_images
+        first = self.dataset.sizes["test"] - FLAGS.detector_images
         images = self.held_out.images[np.array(block) - first]
         seen, _, _ = self.projected(self.defended(defense), images, np.array(block))
         return detection.feature_score(self.classifier, images, seen)

@@ -16,7 +16,7 @@ if importlib.util.find_spec("art") is None:
 FEW = {
     "num_images": 4,
     "inside_images": 3,
-    "calibration_images": 4,
+    "detector_images": 4,
     "linf_eps": ["0.1", "0.3"],
     "l2_eps": ["2"],
     "few_eps": ["0.3"],
