@@ -80,8 +80,7 @@ def run(main: Callable[[], None], *defaults: str) -> None:
             received.append(number)
             raise KeyboardInterrupt
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             main()
         except BaseException as error:
@@ -92,7 +91,7 @@ def run(main: Callable[[], None], *defaults: str) -> None:
                 sys.exit(f"error: {error}")
             raise
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):  # what is done is on disk: ending it now gains nothing
-                signal.signal(number, signal.SIG_IGN)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     app.run(start)
