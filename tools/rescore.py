@@ -18,7 +18,7 @@ from invgan_tf import data, defenses, files, presets
 
 flags.DEFINE_string("folder", None, "The experiment's --output_dir.", required=__name__ == "__main__")
 flags.DEFINE_integer("images_each", None, "Only so many of the first images of a cell. Default: all.", lower_bound=1)
-flags.DEFINE_string("preset", None, "The weights, where they are not the dataset's packaged ones.")
+flags.DEFINE_string("weights", None, "Their preset, where it is not the one that results.json names.")
 
 FLAGS = flags.FLAGS
 
@@ -128,7 +128,7 @@ def _worst_cases(answers, values, settings):
 def main(_) -> None:
     """Scores a folder again; exits with 1 where anything does not agree."""
     tf.config.threading.set_intra_op_parallelism_threads(1)  # as the experiment's workers compute
-    problems, cells = check(FLAGS.folder, FLAGS.preset, FLAGS.images_each)
+    problems, cells = check(FLAGS.folder, FLAGS.weights, FLAGS.images_each)
     print("\n".join(problems) or f"All {cells} cells agree, image by image.")
     raise SystemExit(bool(problems))
 
