@@ -112,16 +112,26 @@ def _measure() -> Iterator[tuple[Cell, Outcome]]:
     cells = [cell for defense in evaluation_.rows() for cell in evaluation_.plan(defense)]
     guarded = [defense for defense in evaluation_.rows() if defense != "none"]
     calibrate = [("scores", defense, block) for defense in guarded for block in evaluation.calibration()]
-    wanted = {(evaluation.source(cell), cell.ball, block): cell for cell in cells for block in evaluation.blocks(cell)}
-    make = [("images", *place) for place, cell in wanted.items() if cell.attack != CLEAN]
+    shared = {
+        ("images", evaluation.source(cell), cell.ball, block): None
+        for cell in cells
+        if cell.attack in ("bare", "fgsm")
+        for block in evaluation.blocks(cell)
+    }
     look = [("outcome", cell, block) for cell in cells for block in evaluation.blocks(cell)]
-    costs = {task: len(task[-1]) * _cost(evaluation, task) for task in (*calibrate, *make, *look)}
-    make.sort(key=costs.get)
+    stages = [
+        calibrate,
+        list(shared),
+        [task for task in look if task[1].attack != "other"],
+        [task for task in look if task[1].attack == "other"],  # made for the other row by then
+    ]
+    costs = {task: len(task[-1]) * _cost(evaluation, task) for stage in stages for task in stage}
+    stages[2].sort(key=costs.get)
     done: dict[Cell, dict[tuple, Outcome]] = {cell: {} for cell in cells}
     with tqdm.tqdm(
         total=round(sum(costs.values())), desc=f"Adaptive {FLAGS.dataset}", unit="image-step", unit_scale=True
     ) as bar:
-        for task, outcome in workers.run(evaluation_.from_flags, _compute, [calibrate, make, look]):
+        for task, outcome in workers.run(evaluation_.from_flags, _compute, stages):
             bar.update(round(costs[task]))
             if task[0] != "outcome":
                 continue
@@ -135,7 +145,11 @@ def _measure() -> Iterator[tuple[Cell, Outcome]]:
 def _cost(evaluation: Evaluation, task: tuple) -> float:
     if task[0] == "images":
         return evaluation.cost(*task[1])
-    return evaluation.look(task[1] if task[0] == "scores" else task[1].defense)
+    if task[0] == "scores":
+        return evaluation.look(task[1])
+    cell = task[1]
+    own = cell.attack not in (CLEAN, "bare", "fgsm", "other")
+    return evaluation.look(cell.defense) + (evaluation.cost(*evaluation.source(cell)) if own else 0.0)
 
 
 def _compute(evaluation: Evaluation, task: tuple) -> Outcome | None:
