@@ -202,20 +202,22 @@ class Judge:
     """Measures reconstructions and samples beside the test images.
 
     Args:
-        evaluation: the test images and their classifier.
+        dataset: row of the dataset table.
+        examples: the images.
+        classifier: what judges accuracy, and realism beside Inception.
 
     Raises:
         FlagError: for an --inception_weights that is not Inception, or too few images for a distance.
     """
 
-    def __init__(self, evaluation: Inference):
-        self.evaluation, real = evaluation, evaluation.examples.images
+    def __init__(self, dataset: data.DatasetSpec, examples: data.Examples, classifier: keras.Model):
+        self.examples, self.classifier, real = examples, classifier, examples.images
         describers: dict[tuple[str, str], Callable] = {
-            ("classifier-IS", "classifier-FID"): image_networks.by_classifier(evaluation.classifier)
+            ("classifier-IS", "classifier-FID"): image_networks.by_classifier(classifier)
         }
         try:
             if FLAGS.inception_weights:
-                network = image_networks.by_inception(FLAGS.inception_weights, evaluation.dataset.value_range)
+                network = image_networks.by_inception(FLAGS.inception_weights, dataset.value_range)
                 describers[INCEPTION_COLUMNS] = network
             self._real = {names: image_networks.statistics(by, real) for names, by in describers.items()}
             for known in self._real.values():
@@ -237,38 +239,43 @@ class Judge:
 
     def reconstruction(self, images: np.ndarray) -> dict:
         """Returns all of a row's figures by column; image number i is a reconstruction of test image i."""
-        examples = self.evaluation.examples
-        right = accuracy.predict(self.evaluation.classifier, images) == examples.labels
-        errors = np.mean(np.square(images - examples.images), axis=(1, 2, 3), dtype=np.float64)
+        right = accuracy.predict(self.classifier, images) == self.examples.labels
+        errors = np.mean(np.square(images - self.examples.images), axis=(1, 2, 3), dtype=np.float64)
         return {"MSE": means.Mean.of(errors), "Accuracy": accuracy.Proportion.of(right), **self.realism(images)}
 
 
 def fill(table: report.Report, rows: dict[str, Row], title: str, published: dict) -> dict[str, np.ndarray]:
     """Measures all rows into a table, and the generator's own samples below it; returns the reconstructions."""
-    judge, found = Judge(from_flags()), {}
+    evaluation, found = from_flags(), {}
+    judge = Judge(evaluation.dataset, evaluation.examples, evaluation.classifier)
     for name, images, seconds in reconstructions(rows, title):
         found[name] = images
         for column, measured in judge.reconstruction(images).items():
             std = {"std": float(measured.values.std(ddof=1))} if column == "MSE" else {}
             paper = published.get((name, column))
             table.add(name, column, measured, seconds=seconds, paper=paper, **std)
-    _add_findings(table, judge)
+    _add_findings(table, evaluation, judge)
     return found
 
 
-def _add_findings(table, judge):
+def samples(generator: keras.Model, count: int) -> np.ndarray:
+    """Draws images of latents that depend on (--seed, their number) alone, and that no training draws."""
+    shape = count, generator.input_shape[-1]
+    return accuracy.outputs(generator, loop.latents(FLAGS.seed, tf.constant(0, tf.int64), _SAMPLED, shape).numpy())
+
+
+def _add_findings(table, evaluation, judge):
     """Adds what tells of the networks themselves: the classifier on the images, the generator's own samples."""
-    evaluation, count = judge.evaluation, len(judge.evaluation.examples)
+    count = len(evaluation.examples)
     clean = accuracy.predict(evaluation.classifier, evaluation.examples.images) == evaluation.examples.labels
     share = accuracy.Proportion.of(clean)
     text = f"The classifier takes {share.value:.3f} of the {count} test images themselves rightly."
     table.find(text, {"value": share.value, "ci95": list(share.ci95), "n": share.n})
     (trained,) = evaluation.networks(Row(("generator",)))
     untrained = keras.models.clone_model(trained)
-    latents = loop.latents(FLAGS.seed, tf.constant(0, tf.int64), _SAMPLED, (count, trained.input_shape[-1])).numpy()
     distances = {}
     for name, generator in (("trained", trained), ("untrained", untrained)):
-        for column, measured in judge.realism(accuracy.outputs(generator, latents)).items():
+        for column, measured in judge.realism(samples(generator, count)).items():
             if column in FRECHET:
                 distances[f"{name} {column}"] = measured.value
     told = ", ".join(f"{name} {value:.2f}" for name, value in distances.items())

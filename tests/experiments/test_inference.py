@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from matplotlib import image
 
-from experiments import common_flags, figure3, inference, table1, table5
-from invgan_tf import data, defenses, presets, projection
+from experiments import common_flags, figure3, gan_quality, inference, table1, table5
+from invgan_tf import data, defenses, files, models, presets, projection
 from invgan_tf.evaluation import accuracy
 from invgan_tf.models import classifiers
 from tests.experiments import colour
@@ -168,3 +168,27 @@ def test_a_preset_without_rivals_is_named(run_program, given, tmp_path):
 def test_figures_that_cannot_be_measured_are_named(run_program, given, tmp_path, values, said):
     with pytest.raises(common_flags.FlagError, match=said):
         run_program(table5, tmp_path, **given | {"steps": None} | values)
+
+
+def test_samples_are_followed_along_a_training(run_program, given, tmp_path, monkeypatch):
+    examples = data.load("cifar10", "test", limit=COUNT)
+    monkeypatch.setattr(data, "load", lambda name, split, **kwargs: examples if split == "validation" else None)
+    run = tmp_path / "gan"
+    for steps in (50, 100):
+        (run / "snapshots" / f"{steps:06d}").mkdir(parents=True)
+        generator = models.build("generator", (32, 32, 3), family="sn_resnet", width=2)
+        if steps == 100:  # a generator that draws nothing but grey
+            generator.get_layer("conv").kernel.assign(0.0 * generator.get_layer("conv").kernel)
+        presets.save_weights(generator, run / "snapshots" / f"{steps:06d}" / "generator.safetensors")
+    files.write_sealed(run / "settings.json", {"settings": {"dataset": "cifar10", "family": "sn_resnet", "width": 2}})
+    results = run_program(gan_quality, tmp_path / "out", **given | {"run": str(run)})
+    assert results["complete"] is True and {cell["row"] for cell in results["cells"]} == {"0", "50", "100"}
+    cells = {(cell["row"], cell["column"]): cell["value"] for cell in results["cells"]}
+    assert cells["100", "classifier-IS"] == pytest.approx(1.0)
+    (finding,) = results["findings"]
+    assert finding["times_nearer"] == pytest.approx(cells["0", "classifier-FID"] / cells["100", "classifier-FID"])
+    assert finding["last_change"] == pytest.approx(cells["100", "classifier-FID"] / cells["50", "classifier-FID"] - 1)
+    assert finding["passed"] == (finding["times_nearer"] >= 2.0)
+    assert (tmp_path / "out" / "gan_quality.png").stat().st_size > 5_000
+    with pytest.raises(common_flags.FlagError, match=r"holds no settings\.json"):
+        run_program(gan_quality, tmp_path / "none", **given | {"run": str(tmp_path)})

@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import common_flags, train_age, train_ali, train_classifier, train_gan, train_inverter
+from experiments import common_flags, train_age, train_ali, train_classifier, train_gan, train_inverter, training_flags
 from invgan_tf import data, files, models, presets
 from invgan_tf.evaluation import accuracy
 from invgan_tf.training import loop
@@ -274,3 +274,23 @@ def test_residual_networks_are_a_datasets_own(colour_images, tmp_path, monkeypat
     name = {"celeb_a": None, "cifar10": "small"}[dataset]  # CelebA's default is Y
     card = _run(train_classifier, tmp_path / "c", dataset=dataset, classifier=name, training_steps=2, batch_size=8)
     assert list(card) == [classifier] and presets.load(tmp_path / "c", classifier).output_shape[-1] in (2, 10)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "flags").glob("*_*.flags")), ids=lambda path: path.stem)
+def test_flag_files_name_flags_of_their_program(path):
+    kinds = {"gan": train_gan, "inverter": train_inverter, "ablation": train_inverter, "classifier": train_classifier}
+    kinds |= {"ali": train_ali, "age": train_age}
+    program = next((kinds[word] for word in reversed(path.stem.split("_")) if word in kinds), None)
+    if program is None:
+        pytest.skip("a table's")
+    by_module = flags.FLAGS.flags_by_module_dict()
+    known = {
+        flag.name: flag
+        for module in (program, training_flags, common_flags)
+        for flag in by_module.get(module.__name__, [])
+    }
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    given = dict(line.removeprefix("--").partition("=")[::2] for line in lines)
+    for name, text in given.items():
+        assert not text or known[name].parser.parse(text) is not None
+    assert path.stem.startswith(given["dataset"]) and set(given) <= set(known)
