@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from invgan_tf import data, files, models, presets
-from invgan_tf.training import checkpoints
+from invgan_tf.training import checkpoints, replicas
 
 AUTHORS_SEED = 11241990
 
@@ -48,6 +48,7 @@ _FORESEEN = (
     checkpoints.CheckpointError,
     files.DamagedError,
     files.InUseError,
+    replicas.WorkerLostError,
 )
 
 

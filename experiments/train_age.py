@@ -11,6 +11,7 @@ FLAGS = flags.FLAGS
 _DEFAULT_BATCH_SIZE, _EPOCHS, _HALVING_EPOCHS = 64, 150, 40  # its authors'
 
 
+@training_flags.distributed
 def main() -> None:
     """Trains encoder and generator; writes weights and card."""
     dataset = data.spec(FLAGS.dataset)

@@ -14,6 +14,7 @@ _DEFAULT_BATCH_SIZE, _EPOCHS = 100, 6475  # its authors'
 _COUNTED = 500  # images behind the log-odds the decoder starts from, as its authors took
 
 
+@training_flags.distributed
 def main() -> None:
     """Trains encoder, decoder and discriminator; writes weights and card."""
     dataset = data.spec(FLAGS.dataset)

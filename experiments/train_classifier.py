@@ -29,6 +29,7 @@ _RESIDUAL = ("wide", "small")  # trained by their own recipe
 _LEARNING_RATE, _MOMENTUM, _WEIGHT_DECAY = 0.1, 0.9, 5e-4
 
 
+@training_flags.distributed
 def main() -> None:
     """Trains one classifier and writes its weights and its card with the validation accuracy."""
     dataset = data.spec(FLAGS.dataset)

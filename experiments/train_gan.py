@@ -18,6 +18,7 @@ FLAGS = flags.FLAGS
 _DEFAULT_STEPS = 200_000  # the authors' configuration; the paper gives none
 
 
+@training_flags.distributed
 def main() -> None:
     """Trains generator and discriminator and writes their weights and card to the output folder."""
     dataset = data.spec(FLAGS.dataset)

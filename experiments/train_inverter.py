@@ -17,6 +17,7 @@ FLAGS = flags.FLAGS
 _DEFAULT_STEPS = 100_000  # paper, section 4
 
 
+@training_flags.distributed
 def main() -> None:
     """Trains inverter and discriminator against a frozen generator; writes weights and card."""
     dataset = data.spec(FLAGS.dataset)  # its shape and range; no image is read

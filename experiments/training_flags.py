@@ -1,18 +1,20 @@
 """The flags of the training programs, and the progress bar they share."""
 
+import contextlib
+import functools
 import os
 import pathlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import tqdm
 from absl import flags
 
 from experiments import common_flags, report
 from invgan_tf import data, files, presets
-from invgan_tf.training import loop
+from invgan_tf.training import loop, replicas
 
 flags.DEFINE_integer("training_steps", None, "Optimiser steps to train for. Default: the program's own.", lower_bound=1)
 flags.DEFINE_integer("batch_size", None, "Images or latents a step. Default: the paper's.", lower_bound=1)
@@ -25,14 +27,37 @@ flags.DEFINE_integer(
 flags.DEFINE_integer("checkpoint_every", 1000, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("snapshot_every", None, "Steps between kept copies of the weights. Default: none.", lower_bound=1)
 flags.DEFINE_enum("dtype", "float32", ["float32", "mixed_bfloat16"], "Keras dtype policy of the trained networks.")
+flags.DEFINE_enum(
+    "distribution",
+    "one",
+    replicas.KINDS,
+    "Devices that share each batch: one; mirrored: this machine's GPUs; multi_worker: the workers of TF_CONFIG.",
+)
 
 FLAGS = flags.FLAGS
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def distributed(main: Callable[[], None]) -> Callable[[], None]:
+    """Makes a training program's `main` build and train its networks over the devices of --distribution."""
+
+    @functools.wraps(main)
+    def start():
+        try:
+            strategy = replicas.strategy(FLAGS.distribution)
+        except ValueError as error:
+            raise common_flags.FlagError(f"--distribution={FLAGS.distribution}: {error}") from error
+        with strategy.scope() if FLAGS.distribution != "one" else contextlib.nullcontext():
+            main()
+
+    return start
+
+
 def train(trainer: loop.Trainer, folder: str, title: str, *, steps: int, batch_size: int, images: int, **facts) -> dict:
     """Trains, or goes on with a training, behind a progress bar with rate and time left.
+
+    Of the workers of one training all but the first end here: what follows is for the one that writes.
 
     Args:
         trainer: what is trained.
@@ -47,9 +72,13 @@ def train(trainer: loop.Trainer, folder: str, title: str, *, steps: int, batch_s
         For the card: command and environment of the run that began the training.
 
     Raises:
-        FlagError: for a folder that holds a run with other settings, or with more steps.
+        FlagError: for a folder that holds a run with other settings, or with more steps, or a batch that the replicas
+            cannot share.
     """
-    made = _claim(folder, batch_size=batch_size, **facts)
+    if batch_size % replicas.count():
+        raise common_flags.FlagError(f"--batch_size={batch_size} cannot be shared by {replicas.count()} replicas.")
+    chief = replicas.is_chief()
+    made = _claim(folder, batch_size=batch_size, **facts) if chief else {}
 
     def batches(start):
         return data.stream(
@@ -69,20 +98,25 @@ def train(trainer: loop.Trainer, folder: str, title: str, *, steps: int, batch_s
         raise common_flags.FlagError(f"{folder} holds a training of {first} steps, more than the {steps} asked for.")
     received: list[int] = []
     handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in _SIGNALS}
+    stop = 0
     try:
         # What an earlier run has done does not count into the rate.
-        with tqdm.tqdm(total=steps, initial=first, desc=title, unit="step", mininterval=1.0) as bar:
+        with tqdm.tqdm(total=steps, initial=first, desc=title, unit="step", mininterval=1.0, disable=not chief) as bar:
             for state in progress:
                 bar.update(state.step - bar.n)
                 bar.set_postfix({name: f"{value:.4g}" for name, value in state.metrics.items()}, refresh=False)
-                if received:
+                stop = replicas.agree(received[0] if received else 0)  # one that is told to stop stops all
+                if stop:
                     progress.close()  # saves a checkpoint
                     break
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if received:
-        signal.raise_signal(received[0])  # to whom it would have gone
+    replicas.agree(0)  # nobody leaves before all is written
+    if stop:
+        signal.raise_signal(stop)  # to whom it would have gone
+    if not chief:
+        sys.exit(0)
     return made
 
 

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from invgan_tf import losses
-from invgan_tf.training import loop
+from invgan_tf.training import loop, replicas
 
 
 class AGETrainer(loop.Trainer):
@@ -52,7 +52,7 @@ class AGETrainer(loop.Trainer):
         self.shape = (batch_size, generator.input_shape[-1])
 
     def train_step(self, step, batch):
-        images = batch[0]
+        images = replicas.share(batch[0])
         encoder, generator = self.models.values()
         encoder_optimizer, generator_optimizer = self.optimizers.values()
         reconstruction_weight, latent_weight = self.weights
@@ -60,22 +60,22 @@ class AGETrainer(loop.Trainer):
         fake = generator(self._latents(step, 0), training=True)
         with tf.GradientTape() as tape:
             codes = encoder(images, training=True)
-            real_divergence = losses.normal_divergence(codes)
-            fake_divergence = losses.normal_divergence(encoder(fake, training=True))
+            real_divergence = losses.normal_divergence(replicas.gather(codes))
+            fake_divergence = losses.normal_divergence(replicas.gather(encoder(fake, training=True)))
             reconstruction = tf.reduce_mean(tf.abs(images - generator(codes, training=True)))
             loss = real_divergence - fake_divergence + reconstruction_weight * reconstruction
         variables = encoder.trainable_variables
-        encoder_optimizer.apply(tape.gradient(loss, variables), variables)
+        replicas.apply(encoder_optimizer, tape.gradient(loss, variables), variables)
 
         variables = generator.trainable_variables
         for role in range(1, 1 + self.generator_steps):
             latents = self._latents(step, role)
             with tf.GradientTape() as tape:
                 codes = encoder(generator(latents, training=True), training=True)
-                fake_divergence = losses.normal_divergence(codes)
+                fake_divergence = losses.normal_divergence(replicas.gather(codes))
                 latent_loss = losses.cosine_distance(latents, codes)
                 loss = fake_divergence + latent_weight * latent_loss
-            generator_optimizer.apply(tape.gradient(loss, variables), variables)
+            replicas.apply(generator_optimizer, tape.gradient(loss, variables), variables)
         return {
             "real_divergence": real_divergence,
             "fake_divergence": fake_divergence,

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from invgan_tf import losses
 from invgan_tf.models import ali
-from invgan_tf.training import loop, masks
+from invgan_tf.training import loop, masks, replicas
 
 
 class ALITrainer(loop.Trainer):
@@ -51,7 +51,7 @@ class ALITrainer(loop.Trainer):
 
     def train_step(self, step, batch):
         low, high = self.value_range
-        images = (batch[0] - low) / (high - low)
+        images = (replicas.share(batch[0]) - low) / (high - low)
         encoder, decoder, discriminator = self.models.values()
         masks.key(self.dropout_states, self.seed, step)
         noise, latents = (loop.latents(self.seed, step, role, self.shape) for role in (0, 1))
@@ -65,7 +65,7 @@ class ALITrainer(loop.Trainer):
         wanted = zip((generator_loss, discriminator_loss), self.variables)
         gradients = [tape.gradient(loss, variables) for loss, variables in wanted]  # both before any weight moves
         for optimizer, gradient, variables in zip(self.optimizers.values(), gradients, self.variables):
-            optimizer.apply(gradient, variables)
+            replicas.apply(optimizer, gradient, variables)
         return {
             "generator_loss": generator_loss,
             "discriminator_loss": discriminator_loss,

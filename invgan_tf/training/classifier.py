@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from invgan_tf import data
 from invgan_tf.evaluation import accuracy
-from invgan_tf.training import loop, masks
+from invgan_tf.training import loop, masks, replicas
 
 _PADDING = 4  # pixels a crop may shift
 
@@ -46,12 +46,13 @@ class ClassifierTrainer(loop.Trainer):
         masks.key(self.dropout_states, self.seed, step)
         if self.augment:
             images = augmented(images, self.seed, step)
+        images, labels = replicas.share(images), replicas.share(labels)
         with tf.GradientTape() as tape:
             logits = self.classifier(images, training=True)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
         variables = self.classifier.trainable_variables
         gradients = [self._decayed(*pair) for pair in zip(tape.gradient(loss, variables), variables)]
-        self.optimizers["optimizer"].apply(gradients, variables)
+        replicas.apply(self.optimizers["optimizer"], gradients, variables)
         correct = tf.argmax(logits, axis=1, output_type=tf.int32) == labels
         return {"loss": loss, "training_accuracy": tf.reduce_mean(tf.cast(correct, tf.float32))}
 

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from invgan_tf import losses, validation
-from invgan_tf.training import loop
+from invgan_tf.training import loop, replicas
 
 
 class GANTrainer(loop.Trainer):
@@ -56,16 +56,17 @@ class GANTrainer(loop.Trainer):
             fake = generator(loop.latents(self.seed, step, 0, self.shape), training=True)
             generator_loss = losses.hinge_generator(discriminator(fake, training=False))
         variables = generator.trainable_variables
-        generator_optimizer.apply(tape.gradient(generator_loss, variables), variables)
+        replicas.apply(generator_optimizer, tape.gradient(generator_loss, variables), variables)
 
         variables = discriminator.trainable_variables
         for role, real in enumerate(tf.split(real_images, self.discriminator_steps), start=1):
             fake = generator(loop.latents(self.seed, step, role, self.shape), training=True)
             with tf.GradientTape() as tape:  # one call for both halves: u moves once a step
+                real = replicas.share(real)
                 logits = discriminator(tf.concat([real, fake], axis=0), training=True)
-                real_logits, fake_logits = tf.split(logits, [len(real), self.batch_size])
+                real_logits, fake_logits = tf.split(logits, [len(real), len(fake)])
                 discriminator_loss = losses.hinge_discriminator(real_logits, fake_logits)
-            discriminator_optimizer.apply(tape.gradient(discriminator_loss, variables), variables)
+            replicas.apply(discriminator_optimizer, tape.gradient(discriminator_loss, variables), variables)
 
         return {
             "generator_loss": generator_loss,

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from invgan_tf import losses, validation
-from invgan_tf.training import loop
+from invgan_tf.training import loop, replicas
 
 
 class InverterTrainer(loop.Trainer):
@@ -69,7 +69,7 @@ class InverterTrainer(loop.Trainer):
                 logits = discriminator(tf.concat([images, reconstructions], axis=0), training=True)
                 discriminator_loss = losses.adversarial_discriminator(*tf.split(logits, 2))
             variables = discriminator.trainable_variables
-            discriminator_optimizer.apply(tape.gradient(discriminator_loss, variables), variables)
+            replicas.apply(discriminator_optimizer, tape.gradient(discriminator_loss, variables), variables)
 
         latents = loop.latents(self.seed, step, 1, self.shape)
         images = self.generator(latents, training=False)
@@ -84,7 +84,7 @@ class InverterTrainer(loop.Trainer):
                 adversarial_weight * adversarial_loss + semantic_weight * semantic_loss + latent_weight * latent_loss
             )
         variables = inverter.trainable_variables
-        inverter_optimizer.apply(tape.gradient(total, variables), variables)
+        replicas.apply(inverter_optimizer, tape.gradient(total, variables), variables)
         return {
             "semantic_loss": semantic_loss,
             "latent_loss": latent_loss,

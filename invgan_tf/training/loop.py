@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from invgan_tf import files, presets, validation
-from invgan_tf.training import checkpoints
+from invgan_tf.training import checkpoints, replicas
 
 
 class Trainer:
@@ -51,9 +51,9 @@ class Progress:
 
 
 def latents(seed: int, step: tf.Tensor, role: int, shape) -> tf.Tensor:
-    """Draws N(0, I) latents that depend on (seed, step, role) alone."""
+    """Draws N(0, I) latents that depend on (seed, step, role) alone; inside a replica, its part of them."""
     key = tf.random.experimental.stateless_fold_in(tf.constant([seed, role], tf.int64), step)
-    return tf.random.stateless_normal(shape, key)
+    return replicas.share(tf.random.stateless_normal(shape, key))
 
 
 def train(
@@ -88,7 +88,8 @@ def train(
             nothing is saved after it.
         InUseError: if another run that is still going writes to `output_dir`.
         WriteError: if the disk is full; the earlier checkpoints stay.
-        CheckpointError: if no checkpoint that is there can be gone on from.
+        CheckpointError: if no checkpoint that is there can be gone on from, or the workers' folders differ.
+        WorkerLostError: if another worker ended; the checkpoints stay.
     """
     every = {"checkpoint": checkpoint_every, "snapshot": snapshot_every, "summary": summary_every}
     for name, value in {
@@ -99,9 +100,14 @@ def train(
         if name != "snapshot_every" or value is not None:
             validation.check_count(name, value, 1)
     folder = pathlib.Path(output_dir)
-    fresh = files.lock(folder)
+    fresh = replicas.is_chief() and files.lock(folder)
     try:
         yield from _steps(trainer, steps, folder, batches, chunk, every)
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        raise replicas.WorkerLostError(
+            f"Another worker is gone ({type(error).__name__}); the same command on all of them goes on from "
+            "the last checkpoint."
+        ) from error
     finally:
         if fresh:
             files.unlock(folder)
@@ -110,10 +116,17 @@ def train(
 def _steps(trainer, steps, folder, batches, chunk, every):
     counter = tf.Variable(0, dtype=tf.int64, trainable=False)
     checkpoint = tf.train.Checkpoint(step=counter, **trainer.models, **trainer.optimizers)
-    manager = checkpoints.Checkpoints(checkpoint, folder / "checkpoints")
+    chief = replicas.is_chief()
+    manager = checkpoints.Checkpoints(checkpoint, folder / "checkpoints", chief)
     step = manager.restore() or 0
+    if (replicas.agree(step), -replicas.agree(-step)) != (step, step):
+        raise checkpoints.CheckpointError(
+            f"This worker stands at step {step}, others do not: give all of them one folder that they share."
+        )
+    for model in trainer.models.values():
+        replicas.synchronize(model)
     run_chunk = _compile_chunk(trainer, iter(batches(step)) if batches else None)
-    writer = tf.summary.create_file_writer(str(folder))
+    writer = tf.summary.create_file_writer(str(folder)) if chief else tf.summary.create_noop_writer()
     boundaries = [chunk, *(interval for interval in every.values() if interval)]
     yield Progress(step, {})
     while step < steps:
@@ -125,9 +138,11 @@ def _steps(trainer, steps, folder, batches, chunk, every):
         scalars = metrics | {"steps_per_second": (stop - step) / (time.perf_counter() - began)}
         step, last = stop, stop == steps
         counter.assign(step)
-        shown = last or step % every["summary"] == 0
+        shown = chief and (last or step % every["summary"] == 0)
         saved = last or step % every["checkpoint"] == 0
-        if every["snapshot"] and step % every["snapshot"] == 0:  # before the checkpoint: a run that goes on skips both
+        if (
+            chief and every["snapshot"] and step % every["snapshot"] == 0
+        ):  # before the checkpoint: a run that goes on skips both
             _export(trainer, folder / "snapshots" / f"{step:06d}")
         pictures = {name: _grid(images) for name, images in trainer.images().items()} if shown else {}
         _summarize(writer, step, scalars | (trainer.scalars() if shown else {}), pictures, flush=saved)
@@ -139,7 +154,8 @@ def _steps(trainer, steps, folder, batches, chunk, every):
             manager.save(step)
             writer.close()
             raise
-    _export(trainer, folder)
+    if chief:
+        _export(trainer, folder)
     writer.close()
 
 
@@ -165,7 +181,7 @@ def _compile_chunk(trainer, iterator):
         firsts = {name: stop for name in trainer.metrics}
         for step in tf.range(start, stop):
             batch = next(iterator) if iterator is not None else None
-            values = trainer.train_step(step, batch)
+            values = replicas.run(trainer.train_step, step, batch)
             values = {name: tf.cast(values[name], tf.float32) for name in trainer.metrics}
             firsts = {
                 name: tf.where(tf.math.is_finite(values[name]), firsts[name], tf.minimum(firsts[name], step))
