@@ -12,7 +12,7 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from experiments import cells, common_flags, pictures, report, whitebox_flags, workers
+from experiments import cells, common_flags, pictures, report, shards, whitebox_flags, workers
 from invgan_tf import data, defenses, presets, projection
 from invgan_tf.evaluation import accuracy
 
@@ -67,7 +67,7 @@ def main() -> None:
         "projection_dtype": whitebox_flags.projection_dtype(),
     }
     table = report.Report(layout, settings, common_flags.output_dir("figure4"))
-    parts, cost = _measure()
+    parts, cost = _measure(settings)
     labels = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir, limit=FLAGS.num_images).labels
     for row, line in lines.items():
         name = row.split(", R")[0]
@@ -84,16 +84,17 @@ def main() -> None:
     print(f"Written to {table.folder}: results.json, table.md, figure4.png, TensorBoard events.")
 
 
-def _measure():
+def _measure(settings):
     """Returns loss and predicted label `[marks, n, restarts]` of each defence, and its seconds an image-step."""
     count = FLAGS.num_images
     blocks = [tuple(range(first, min(first + _BLOCK, count))) for first in range(0, count, _BLOCK)]
-    tasks = [(name, block) for name in (*_RATES, "DefenseGAN") for block in blocks]
+    tasks = [(name, block) for name in (*_RATES, "DefenseGAN") for block in shards.mine(blocks)]
     done = {}
     with tqdm.tqdm(total=len(tasks), desc=f"Figure 4 {FLAGS.dataset}", unit="block") as bar:
         for task, arrays in workers.run(_evaluation, _follow, [tasks]):
             done[task] = arrays
             bar.update()
+    shards.finish(settings)
     parts = {
         name: tuple(np.concatenate([done[name, block][key] for block in blocks], axis=1) for key in ("loss", "label"))
         for name in (*_RATES, "DefenseGAN")

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from experiments import whitebox, whitebox_flags, workers
+from experiments import shards, whitebox, whitebox_flags, workers
+
+FLAGS = whitebox_flags.FLAGS
 
 Place = tuple[str, str]  # attack and defence of a cell
 
@@ -15,7 +17,7 @@ Place = tuple[str, str]  # attack and defence of a cell
 def cells(
     places: Sequence[Place], title: str, build: Callable[..., whitebox.WhiteBox], *arguments: str
 ) -> Iterator[tuple[Place, whitebox.Outcome]]:
-    """Computes cells behind a progress bar with time left.
+    """Computes cells behind a progress bar with time left; with --shard, its blocks of them, and ends the program.
 
     Args:
         places: the cells wanted.
@@ -29,8 +31,9 @@ def cells(
     setup = functools.partial(build, *arguments)
     evaluation = setup()
     wanted = dict.fromkeys(attack for attack, _ in places if attack in whitebox.SHARED)
-    shared = [_Task(attack, None, block) for attack in wanted for block in evaluation.blocks(attack)]
-    tasks = [_Task(attack, defense, block) for attack, defense in places for block in evaluation.blocks(attack)]
+    shared = [_Task(attack, None, block) for attack in wanted for block in shards.mine(evaluation.blocks(attack))]
+    blocks = {attack: shards.mine(evaluation.blocks(attack)) for attack, _ in places}
+    tasks = [_Task(attack, defense, block) for attack, defense in places for block in blocks[attack]]
     tasks.sort(key=lambda task: len(task.block) * evaluation.cost(task.attack, task.defense))
     done: dict[Place, dict[tuple, whitebox.Outcome]] = {place: {} for place in places}
     total = sum(len(task.block) * evaluation.cost(task.attack, task.defense) for task in [*shared, *tasks])
@@ -41,10 +44,11 @@ def cells(
                 continue
             place = task.attack, task.defense
             done[place][task.block] = outcome
-            if len(done[place]) == len(evaluation.blocks(task.attack)):
+            if FLAGS.shard is None and len(done[place]) == len(blocks[task.attack]):
                 bar.set_postfix_str(f"{whitebox_flags.ROWS[task.defense]} / {whitebox_flags.COLUMNS[task.attack]} done")
-                blocks = done.pop(place)
-                yield place, whitebox.Outcome.join([blocks[numbers] for numbers in sorted(blocks)])
+                parts = done.pop(place)
+                yield place, whitebox.Outcome.join([parts[numbers] for numbers in sorted(parts)])
+    shards.finish(whitebox_flags.settings())
 
 
 class _Task(NamedTuple):

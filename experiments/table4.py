@@ -15,7 +15,7 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from experiments import blackbox, common_flags, paper, pictures, report, whitebox, whitebox_flags, workers
+from experiments import blackbox, common_flags, paper, pictures, report, shards, whitebox, whitebox_flags, workers
 from invgan_tf import data
 from invgan_tf.attacks import substitute
 from invgan_tf.evaluation import accuracy
@@ -65,12 +65,13 @@ def main() -> None:
         defense = stage[0].defense
         if stage[0].work == "agree":
             _find(table, accuracy.Proportion.of(np.concatenate(results)))
-        elif stage[0].work == "evaluate":
+        elif stage[0].work == "evaluate" and FLAGS.shard is None:
             outcome = whitebox.Outcome.join(results)
             _add(table, defense, outcome, seconds[defense] + outcome.seconds, queries[defense])
-        else:
+        elif stage[0].work in ("train", "ask"):
             seconds[defense] += sum(results)
             queries[defense] += sum(len(task.block) for task in stage)  # training asks nothing
+    shards.finish(table.settings)
     print(table.markdown())
     print(f"Written to {table.folder}: results.json, table.md, TensorBoard events.")
 
@@ -136,7 +137,8 @@ def _stages(attack: blackbox.BlackBox) -> Iterator[list[_Task]]:
         if defense in rows:
             count = _bare_images() if defense == "none" else FLAGS.num_images
             evaluated = range(blackbox.SEEDS, blackbox.SEEDS + count)
-            yield [_Task("evaluate", defense, block) for block in blackbox.cut(evaluated, defense)]
+            if own := shards.mine(blackbox.cut(evaluated, defense)):
+                yield [_Task("evaluate", defense, block) for block in own]
 
 
 def _cost(attack, task):
