@@ -44,6 +44,7 @@ for _name in ("linf_eps", "l2_eps", "few_eps", "queries"):
 flags.register_validator("queries", lambda given: all(text.isdecimal() for text in given), "must list whole numbers")
 
 _FAR = 10.0  # by how much an image meant for another model shall fool the one it is made on
+_CW_ROUNDS = 4  # of Carlini and Wagner's binary search
 _BLOCK, _INSIDE_BLOCK = 50, 10
 CLEAN = "clean"
 
@@ -105,6 +106,7 @@ def titles() -> dict[str, str]:
     return {
         "pgd": f"PGD-{steps}, {FLAGS.attack_restarts} restarts, on f(G(I(x)))",
         "bpda_pgd": f"PGD-{max(1, steps // 2)} through BPDA, over random starts (EOT)",
+        "bpda_cw": "Carlini-Wagner L2 through BPDA",
         "apgd_ce": f"APGD-CE, {steps} steps",
         "apgd_dlr": f"APGD-DLR, {steps} steps",
         **{f"square_{number}": f"Square, {int(number):,} queries" for number in FLAGS.queries},
@@ -125,7 +127,7 @@ def plan(defense: str) -> list[Cell]:
     balls = {"apgd_ce": linf, "apgd_dlr": linf, "bare": linf + round_balls, "fgsm": linf}
     balls |= {name: few if name == squares[0] else few[-1:] for name in squares}
     if defense != "none":
-        balls |= {"bpda_pgd": linf + round_balls, "latent": linf, "other": linf, "joint": few}
+        balls |= {"bpda_pgd": linf + round_balls, "bpda_cw": round_balls, "latent": linf, "other": linf, "joint": few}
     if defense == "invgan":
         balls["pgd"] = linf
     cells_ = [Cell(attack, defense, ball) for attack in titles() if attack in balls for ball in balls[attack]]
@@ -173,6 +175,8 @@ class Evaluation(whitebox.WhiteBox):
         if attack in ("bpda_pgd", "joint"):
             rounds, views = FLAGS.inside_restarts + (attack == "joint"), (lanes + 1) // 2
             return (rounds + 1) * cold + rounds * steps / 2 * (max(FLAGS.inside_steps, lanes) + 8 * views)
+        if attack == "bpda_cw":
+            return 5 * cold + _CW_ROUNDS * steps * max(FLAGS.inside_steps, lanes) * 1.5
         if attack == "latent":
             return cold + 4 * 3 * steps * 2
         if attack.startswith("apgd"):
@@ -209,14 +213,16 @@ class Evaluation(whitebox.WhiteBox):
         }
         model = self.classifier if defense == "none" else self.defended(defense)
         function, own = _function(attack, defense, ball, None if attack != "joint" else self.threshold(defense))
-        if function in (attacks.bpda_pgd, attacks.evade_detector, attacks.latent_space):
+        if function in (attacks.bpda_pgd, attacks.bpda, attacks.evade_detector, attacks.latent_space):
             own["indices"] = numbers
+        if function is attacks.bpda:  # it looks for the least perturbation, whatever the ball
+            del arguments["eps"]
         key = {
             "attack": attack,
             "classifier": cells.fingerprint(self.classifier),
             "defense": self.defense_key(model),
             "arguments": {name: np.asarray(value).tolist() for name, value in {**arguments, **own}.items()},
-            "anchored": [FLAGS.inside_steps, FLAGS.query_steps],
+            "anchored": [FLAGS.inside_steps, FLAGS.query_steps] if attack.startswith(("apgd", "square")) else None,
             "indices": numbers.tolist(),
             "images": cells.fingerprint(clean),
         }
@@ -225,13 +231,17 @@ class Evaluation(whitebox.WhiteBox):
             return {"images": function(self._attacked_model(attack, model, clean, numbers), clean, **arguments, **own)}
 
         stored, seconds = self.store.get("attack", key, make)
+        if function is attacks.bpda:
+            size = np.linalg.norm((stored["images"] - clean).reshape(len(clean), -1), axis=1)
+            inside = (size <= ball.eps * (high - low))[:, None, None, None]
+            return np.where(inside, stored["images"], clean), seconds
         return stored["images"], seconds
 
     def _attacked_model(self, attack, model, clean, numbers):
         """Returns what an attack sees: the defence itself, G(I(x)), or a few steps from the clean latents."""
         if attack == "pgd":
             return reparameterized(model)
-        if model is self.classifier or attack in ("bpda_pgd", "joint", "latent"):
+        if model is self.classifier or attack in ("bpda_pgd", "bpda_cw", "joint", "latent"):
             return model
         few = (FLAGS.query_steps, 1) if attack.startswith("square") else (FLAGS.inside_steps, 2)
         return attacks.Anchored(model, clean, steps=few[0], restarts=few[1], indices=numbers, seed=self.attack_seed)
@@ -258,6 +268,8 @@ def _function(attack, defense, ball, threshold):
         return attacks.square, {"queries": int(attack.rsplit("_")[-1])}
     if attack == "fgsm":
         return attacks.fgsm, {}
+    if attack == "bpda_cw":
+        return attacks.bpda, {"binary_search_steps": _CW_ROUNDS, "max_iterations": FLAGS.attack_steps}
     if attack == "latent":
         return attacks.latent_space, {"norm": ball.norm, "steps": 3 * FLAGS.attack_steps}
     steps["norm"] = ball.norm
