@@ -44,7 +44,6 @@ def main() -> None:
             wanted = (FLAGS.kills + number) // len(soak_programs.PHASES)
             _kill(phase, folder, preset, wanted, draw, counts[phase], bar)
     logging.set_verbosity(logging.ERROR)  # what is noticed is counted
-    soak_programs.narrow()
     damaged = damage.soak(folder, preset, FLAGS.corruptions, draw)
     _report(folder, counts, damaged, time.perf_counter() - began)
     bad = sum(count["lost"] + count["corrupted"] for count in counts.values())

@@ -1,6 +1,5 @@
 """The programs that `tools.soak` kills: narrow networks, few images, small blocks, so that a run takes seconds."""
 
-import functools
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from experiments import common_flags, table2, table4, train_gan, train_inverter,
 from invgan_tf import data, files, models, presets
 
 _WIDTH, _IMAGES = 8, 400
-_TRAINING = ["--batch_size=8", "--training_steps=60", "--checkpoint_every=2"]
+_TRAINING = [f"--width={_WIDTH}", "--batch_size=8", "--training_steps=60", "--checkpoint_every=2"]
 _TABLE = ["--workers=1", "--num_images=8", "--steps=3", "--defensegan_steps=2", "--restarts=2"]
 _TABLE += ["--projection_dtype=float32"]
 PHASES = {
@@ -25,12 +24,8 @@ PHASES = {
 }
 
 
-def narrow() -> None:
-    """Makes the programs of this process small: their networks, the images they train on, their blocks."""
-    for name in ("generator", "discriminator", "inverter"):
-        build = functools.partial(getattr(models, f"build_{name}"), width=_WIDTH)
-        setattr(models, f"build_{name}", build)
-        presets._BUILDERS[name] = build
+def shorten() -> None:
+    """Makes the programs of this process small beyond their flags: the images they train on, their blocks."""
     whitebox._BLOCK = 2
     read = data._read
 
@@ -43,19 +38,19 @@ def narrow() -> None:
 def write_preset(folder: pathlib.Path) -> None:
     """Writes an untrained preset of narrow networks."""
     keras.utils.set_random_seed(1)
-    networks = {"generator": models.build_generator(), "inverter": models.build_inverter()}
+    networks = {part: models.build(part, (28, 28, 1), width=_WIDTH) for part in ("generator", "inverter")}
     networks |= {f"classifier_{name.lower()}": models.build_classifier(name) for name in "AEF"}
     folder.mkdir(parents=True)
     card = {}
     for name, network in networks.items():
         presets.save_weights(network, folder / f"{name}.safetensors")
         card[name] = {"dataset": "mnist", "sha256": presets.checksum(folder / f"{name}.safetensors")}
+        card[name] |= {} if name.startswith("classifier") else {"family": "dcgan", "width": _WIDTH}
     files.write_json(folder / "card.json", card)
 
 
 def prepare(folder: str) -> None:
     """Writes the preset, in a process of its own: who forks later must not have used TensorFlow."""
-    narrow()
     write_preset(pathlib.Path(folder))
 
 
@@ -65,7 +60,7 @@ def run(phase: str, folder: str, preset: str, log: str) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    narrow()
+    shorten()
     sys.argv = [f"{program.__name__.rpartition('.')[2]}.py", *arguments, f"--output_dir={folder}"]
     sys.argv += [f"--preset_dir={preset}", "--deterministic", "--dataset=mnist"]
     common_flags.run(program.main)
