@@ -46,6 +46,7 @@ setup(
             "ruff>=0.12",
             "adversarial-robustness-toolbox==1.20.1",
             "foolbox==3.3.4",
+            "hypothesis>=6.150",
             "statsmodels>=0.14",
             "selenium>=4.30",
         ],

@@ -57,6 +57,14 @@ def output_dir(program: str) -> str:
     return FLAGS.output_dir or os.path.join("runs", program, FLAGS.dataset)
 
 
+def parse(arguments: list[str]) -> list[str]:
+    """Parses the command line as absl does; a flag file that is no text ends the program with one line too."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except UnicodeDecodeError as error:
+        sys.exit(f"error: --flagfile names a file that is no text: {error}")
+
+
 def run(main: Callable[[], None], *defaults: str) -> None:
     """Starts a program: parses flags, seeds, and turns a foreseen error into one line and exit status 1.
 
@@ -95,4 +103,4 @@ def run(main: Callable[[], None], *defaults: str) -> None:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    app.run(start)
+    app.run(start, flags_parser=parse)
