@@ -179,8 +179,8 @@ def bpda_authors(
     with fewer steps to cut its cost, and say so.
 
     Args:
-        model, images, labels, binary_search_steps, max_iterations, learning_rate, initial_const,
-        value_range, indices, seed: as for `bpda`.
+        model, images, labels, value_range, indices, seed: as for `bpda`.
+        binary_search_steps, max_iterations, learning_rate, initial_const: as for `bpda`.
 
     Returns:
         Attacked images `[n, h, w, c]`, float32, inside `value_range`.
