@@ -1,5 +1,7 @@
 """A defence for the Adversarial Robustness Toolbox 1.20 (Nicolae et al. 2018): `pip install 'invgan_tf[art]'`."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -71,6 +73,28 @@ class ProjectionPreprocessor(Preprocessor):
         return grad
 
 
+class _Classifier(TensorFlowV2Classifier):
+    """ART's classifier, with one pass where each image has its own label: ART's own makes a pass a class."""
+
+    def class_gradient(self, x, label=None, training_mode: bool = False, **kwargs) -> np.ndarray:
+        if not isinstance(label, list | tuple | np.ndarray) or np.ndim(label) != 1 or len(label) != len(x):
+            return super().class_gradient(x, label, training_mode, **kwargs)
+        pixels = tf.constant(self._apply_preprocessing(x, y=None, fit=False)[0])
+        gradient = self._label_gradient(pixels, tf.constant(np.asarray(label), tf.int32), training_mode)
+        return self._apply_preprocessing_gradient(x, gradient.numpy())[:, None]
+
+    @functools.cached_property
+    def _label_gradient(self):
+        @tf.function(reduce_retracing=True)
+        def gradient(pixels, labels, training: bool):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(pixels)
+                chosen = tf.gather(self.model(pixels, training=training), labels, batch_dims=1)
+            return tape.gradient(chosen, pixels)
+
+        return gradient
+
+
 def art_classifier(model: keras.Model, *, value_range: tuple[float, float] | None = None) -> TensorFlowV2Classifier:
     """Wraps a classifier, bare or `Defended`, for ART's attacks (paper, section 3.4, for what they meet).
 
@@ -106,7 +130,7 @@ def art_classifier(model: keras.Model, *, value_range: tuple[float, float] | Non
     shape = getattr(model, "input_shape", None)
     if not shape or len(shape) != 4:
         raise ValueError(f"{type(model).__name__} does not tell the shape of its images: wrap it in a keras.Model.")
-    return TensorFlowV2Classifier(
+    return _Classifier(
         model=model,
         nb_classes=model.compute_output_shape((1, *shape[1:]))[-1],
         input_shape=shape[1:],

@@ -134,6 +134,19 @@ def test_art_preprocessor_projects_and_lets_the_gradient_through(model, twelve):
         _art().ProjectionPreprocessor(model)
 
 
+def test_art_gradient_of_each_images_own_label_is_arts_own(model, twelve):
+    pytest.importorskip("art")
+    from art.estimators.classification import TensorFlowV2Classifier
+
+    images, labels = twelve[0][:5], np.array([3, 3, 0, 9, 1])
+    for wrapped in map(_art().art_classifier, (model, model.classifier)):
+        expected = TensorFlowV2Classifier.class_gradient(wrapped, images, labels)
+        found = wrapped.class_gradient(images, labels)
+        assert found.shape == expected.shape == (5, 1, 28, 28, 1)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+    assert wrapped.class_gradient(images[:2]).shape == (2, 10, 28, 28, 1)
+
+
 def test_art_pgd_and_carlini_wagner_run_through_a_defence(model, twelve):
     evasion = pytest.importorskip("art.attacks.evasion")
     images, labels, wrapped = twelve[0][:3], twelve[1][:3], _art().art_classifier(model)
