@@ -32,6 +32,7 @@ setup(
         "numpy>=2.0",
         "scipy>=1.13",
         "scikit-learn>=1.5",
+        "protobuf>=5",
         "safetensors>=0.5",
         "absl-py>=2.1",
         "tabulate>=0.9",

@@ -139,10 +139,10 @@ def read_card(preset: str | os.PathLike, dataset: str | None = None) -> dict:
             raise PresetError(f"{path} does not say sha256 and a known dataset of {name}, nor its pixels' range.")
         if dataset not in (None, part.get("dataset")):
             raise PresetError(f"{path}: {name} was trained on {part.get('dataset')}, not on {dataset}.")
-    if "generator" in card:
-        wanted = card.get("inverter", {}).get("generator_sha256", card["generator"]["sha256"])
+    for name in ("inverter", "ablation_inverter") if "generator" in card else ():
+        wanted = card.get(name, {}).get("generator_sha256", card["generator"]["sha256"])
         if wanted != card["generator"]["sha256"]:
-            raise PresetError(f"{path}: the inverter was trained for another generator, sha256 {wanted[:12]}...")
+            raise PresetError(f"{path}: the {name} was trained for another generator, sha256 {wanted[:12]}...")
     return card
 
 

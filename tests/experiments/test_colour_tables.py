@@ -71,6 +71,7 @@ def test_whole_table2_runs_to_its_end(given, run_program, tmp_path):
     results = run_program(table2, tmp_path, **everything)
     assert results["complete"] is True and len(results["cells"]) == 14
     cells = {(cell["row"], cell["column"]): cell for cell in results["cells"]}
+    assert "no BPDA figure here (n/a)" in (tmp_path / "table.md").read_text()
     for row in ROWS[1:]:  # the paper drops BPDA here for its size: the size stands beside
         cell = cells[row, "BPDA"]
         assert cell["paper"] is None and (cell["l2_median"] or 0) >= 0

@@ -135,6 +135,7 @@ def test_inception_columns_come_with_its_weights(run_program, given, tmp_path, m
     assert cells["Ours", "FID"]["value"] > 0 and cells["w/o L_adv", "FID"]["paper"] == 28.07
 
 
+@pytest.mark.slow
 def test_figure3_shows_every_rival(run_program, given, tmp_path):
     results = run_program(figure3, tmp_path, **given | {"num_images": 3})
     assert results["complete"] is True and [cell["row"] for cell in results["cells"]] == ROWS

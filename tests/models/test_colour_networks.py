@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from invgan_tf import models
+from invgan_tf import folding, models
 from invgan_tf.models import age, ali, dcgan, families, sn_resnet, wide_resnet
 from tests.models import numpy_layers as layers
 
@@ -163,6 +164,17 @@ def test_dcgan_of_32_pixels_equals_numpy():
         x = layers.relu(layers.conv(x, values[f"conv{index}/kernel"], stride) + values[f"conv{index}/bias"])
     recovered = x.reshape(2, -1) @ values["latents/kernel"] + values["latents/bias"]
     np.testing.assert_allclose(inverter(images.astype(np.float32), training=False), recovered, atol=1e-5)
+
+
+def test_generator_of_32_pixels_is_folded_for_descent():
+    """Its layers are a chain: batch norm and precision are the descent's to choose. A residual one's are not."""
+    generator = layers.randomize(dcgan.build_generator(CIFAR10, width=2))
+    latents = np.random.default_rng(1).normal(size=(3, 128)).astype(np.float32)
+    folded = folding.fold(generator)(tf.constant(latents))
+    np.testing.assert_allclose(folded, generator(latents, training=False), atol=1e-5)
+    assert folding.check_dtype(generator, "bfloat16") == "bfloat16"
+    with pytest.raises(ValueError, match="cannot be folded"):
+        folding.check_dtype(sn_resnet.build_generator(width=1), "bfloat16")
 
 
 def test_last_convolution_of_the_32_pixel_discriminator_is_linear():
