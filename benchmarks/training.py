@@ -76,11 +76,11 @@ def _chunk(training, batch, dtype):
     """As `loop.train` runs it: steps in one compiled call, the means of their metrics read at its end."""
     trainer = _trainer(training, batch, dtype)
     stream = None if training == "inverter" else iter(tf.data.Dataset.from_tensors(_examples(batch)).repeat())
-    run_chunk, starts = loop._compile_chunk(trainer, stream), itertools.count(0, _STEPS)
+    run_chunk, starts = loop.compile_chunk(trainer, stream), itertools.count(0, _STEPS)
 
     def work():
         start = next(starts)
-        means = run_chunk(tf.constant(start, tf.int64), tf.constant(start + _STEPS, tf.int64))
+        means, _ = run_chunk(tf.constant(start, tf.int64), tf.constant(start + _STEPS, tf.int64))
         for value in means.values():
             value.numpy()
         return _STEPS

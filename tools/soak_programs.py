@@ -54,7 +54,7 @@ def prepare(folder: str) -> None:
     write_preset(pathlib.Path(folder))
 
 
-def run(phase: str, folder: str, preset: str, log: str) -> None:
+def run(phase: str, folder: str, preset: str, log: str, deterministic: bool = True) -> None:
     """Runs a phase's program in this process as a user would, to its end or until it is killed."""
     program, arguments = PHASES[phase]
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -62,7 +62,7 @@ def run(phase: str, folder: str, preset: str, log: str) -> None:
     os.dup2(output, 2)
     shorten()
     sys.argv = [f"{program.__name__.rpartition('.')[2]}.py", *arguments, f"--output_dir={folder}"]
-    sys.argv += [f"--preset_dir={preset}", "--deterministic", "--dataset=mnist"]
+    sys.argv += [f"--preset_dir={preset}", f"--deterministic={deterministic}", "--dataset=mnist"]
     common_flags.run(program.main)
 
 

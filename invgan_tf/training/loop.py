@@ -125,7 +125,7 @@ def _steps(trainer, steps, folder, batches, chunk, every):
         )
     for model in trainer.models.values():
         replicas.synchronize(model)
-    run_chunk = _compile_chunk(trainer, iter(batches(step)) if batches else None)
+    run_chunk = compile_chunk(trainer, iter(batches(step)) if batches else None)
     writer = tf.summary.create_file_writer(str(folder)) if chief else tf.summary.create_noop_writer()
     boundaries = [chunk, *(interval for interval in every.values() if interval)]
     yield Progress(step, {})
@@ -172,8 +172,17 @@ def _summarize(writer, step, scalars, pictures, flush):
         raise files.WriteError(f"TensorBoard's events could not be written: {error.message}") from error
 
 
-def _compile_chunk(trainer, iterator):
-    """Returns a function of first and last step: the metrics' means, and the first step each was not finite at."""
+def compile_chunk(trainer: Trainer, iterator: Iterator | None) -> Callable:
+    """Compiles steps in one call.
+
+    Args:
+        trainer: whose `train_step`.
+        iterator: of a dataset of batches; None for a training without data.
+
+    Returns:
+        A function of the first step and the one to stop at, int64 tensors: the metrics' means, and for each the first
+        step it was not finite at.
+    """
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.int64)] * 2)
     def run_chunk(start, stop):

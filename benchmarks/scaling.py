@@ -1,0 +1,255 @@
+"""What each phase costs against images, steps and workers, and the model that follows: `python -m benchmarks.scaling`.
+
+Costs are processor seconds of one thread, which other work on the machine disturbs less than the clock does. The rates
+of one and two workers are by the clock, each worker on a core of its own, both on the same batch and the same images.
+The model is a straight line through the costs; the paper's full budget is what it extends to: an estimate.
+"""
+
+import json
+import multiprocessing
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tabulate
+import tensorflow as tf
+from absl import flags
+
+from experiments import common_flags, report
+from invgan_tf import attacks, data, defenses, files, models, presets
+from invgan_tf.training import gan, inverter, loop
+
+flags.DEFINE_integer("measurements", 3, "Times each case is measured; the least counts.", lower_bound=1)
+flags.DEFINE_bool("worker_rates", True, "Measure one and two workers too.")
+
+FLAGS = flags.FLAGS
+
+_BATCHES = {"GAN training": (25, 50, 100), "inverter training": (12, 25, 50)}
+_STEPS = 5  # of training, in a measured chunk
+_IMAGES, _DESCENT = (10, 20, 40), (10, 20, 40)
+_BPDA_ROUNDS, _BPDA_ITERATIONS = 4, 100
+_TRAINING_STEPS, _SKIPPED = 60, 20  # of a worker's training; the first are compilation
+
+
+class Phase(NamedTuple):
+    """A phase's costs: seconds of one thread for each amount of work, and what a unit of that is."""
+
+    name: str
+    unit: str
+    work: list[float]
+    seconds: list[float]
+
+    def line(self) -> tuple[float, float, float]:
+        """Returns seconds at no work, seconds a unit, and R squared of the straight line through the costs."""
+        slope, start = np.polyfit(self.work, self.seconds, 1)
+        left = np.array(self.seconds) - (start + slope * np.array(self.work))
+        return float(start), float(slope), 1.0 - float(left.var() / np.var(self.seconds))
+
+
+def main() -> None:
+    """Measures, fits, extends; prints tables and writes scaling.json and scaling.md."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    phases = [*_trainings(), *_projections(), *_attacks()]
+    rates = _worker_rates() if FLAGS.worker_rates else {}
+    text = _tables(phases, rates)
+    print(text)
+    folder = pathlib.Path(FLAGS.output_dir or "runs/benchmarks")
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(folder / "scaling.md", text)
+    content = {"phases": [phase._asdict() for phase in phases], "worker_rates": rates}
+    content |= {"load": os.getloadavg(), "environment": report.environment()}
+    files.write_sealed(folder / "scaling.json", content)
+
+
+def _cost(work: Callable[[], object]) -> float:
+    """Returns the least processor seconds of a warm call."""
+    work()
+    found = []
+    for _ in range(FLAGS.measurements):
+        began = time.process_time()
+        work()
+        found.append(time.process_time() - began)
+    return min(found)
+
+
+def _trainings():
+    images = np.random.default_rng(0).random((max(_BATCHES["GAN training"]), 28, 28, 1), np.float32)
+    for name, batches in _BATCHES.items():
+        seconds = []
+        for batch in batches:
+            generator, discriminator = models.build_generator(), models.build_discriminator()
+            if name == "GAN training":
+                trainer = gan.GANTrainer(generator, discriminator, batch_size=batch)
+                stream = iter(tf.data.Dataset.from_tensors((images[:batch],)).repeat())
+            else:
+                trainer = inverter.InverterTrainer(generator, models.build_inverter(), discriminator, batch_size=batch)
+                stream = None
+            chunk = loop.compile_chunk(trainer, stream)
+            bounds = tf.constant(0, tf.int64), tf.constant(_STEPS, tf.int64)
+            seconds.append(_cost(lambda chunk=chunk, bounds=bounds: chunk(*bounds)) / _STEPS)
+        yield Phase(name, "images of a step", list(batches), seconds)
+
+
+def _preset():
+    return FLAGS.preset_dir or FLAGS.dataset
+
+
+def _projections():
+    examples = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir, limit=max(_IMAGES))
+    for name, kind, restarts in (("InvGAN", defenses.InvGAN, 1), ("DefenseGAN, R = 4", defenses.DefenseGAN, 4)):
+        defense = kind.from_preset(_preset())
+
+        def project(count, steps, defense=defense, restarts=restarts):
+            return _cost(lambda: defense.project(examples.images[:count], steps=steps, restarts=restarts))
+
+        middle, many = _DESCENT[1], _IMAGES[-1]
+        by_images = [project(count, middle) for count in _IMAGES]
+        yield Phase(f"{name}, T = {middle}", "images", list(_IMAGES), by_images)
+        by_steps = [project(many, steps) for steps in _DESCENT]
+        work = [many * steps * restarts for steps in _DESCENT]
+        yield Phase(f"{name}, {many} images", "image-steps", work, by_steps)
+
+
+def _attacks():
+    examples = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir, limit=max(_IMAGES))
+    classifier = presets.load_classifier(_preset(), "A")
+    iterations = 20
+
+    def attack(count):
+        few = {"binary_search_steps": 1, "max_iterations": iterations}
+        return _cost(lambda: attacks.carlini_wagner_l2(classifier, examples.images[:count], **few))
+
+    work = [count * iterations for count in _IMAGES]
+    yield Phase("CW on the classifier", "image-iterations", work, [attack(count) for count in _IMAGES])
+
+
+# Rates of one and two workers.
+
+
+def _worker_rates() -> dict[str, list[float]]:
+    """Returns the rates of one and of two workers: image-steps a second, training steps a second."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return {}
+    found = {"projection, image-steps a second": [_projection_rate(cores[:count]) for count in (1, 2)]}
+    found["inverter training, steps a second"] = [_training_rate(cores[:count]) for count in (1, 2)]
+    return found
+
+
+def _projection_rate(cores: Sequence[int]) -> float:
+    """Returns what processes of one core each do together: a shard of the images each."""
+    context = multiprocessing.get_context("spawn")
+    ready, results = context.Barrier(len(cores)), context.Queue()
+    arguments = str(_preset()), FLAGS.dataset, ready, results
+    processes = [context.Process(target=_project_shard, args=(core, *arguments)) for core in cores]
+    for process in processes:
+        process.start()
+    spans = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return len(cores) * _IMAGES[-1] * _DESCENT[-1] / (max(end for _, end in spans) - min(begin for begin, _ in spans))
+
+
+def _project_shard(core, preset, dataset, ready, results):
+    os.sched_setaffinity(0, {core})
+    defense = defenses.InvGAN.from_preset(preset)
+    images = data.load(dataset, "test", limit=_IMAGES[-1]).images
+    defense.project(images, steps=_DESCENT[-1])
+    ready.wait()
+    began = time.monotonic()
+    defense.project(images, steps=_DESCENT[-1])
+    results.put((began, time.monotonic()))
+
+
+def _training_rate(cores: Sequence[int]) -> float:
+    """Returns the rate of one training by processes of one core each, which share its batches."""
+    workers = _addresses(len(cores))
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "experiments.train_inverter", f"--dataset={FLAGS.dataset}"]
+        command += [f"--training_steps={_TRAINING_STEPS}", "--checkpoint_every=20", "--batch_size=24"]
+        command += [f"--output_dir={folder}/run", f"--preset_dir={_preset()}"]
+        command += ["--distribution=multi_worker"] if len(cores) > 1 else []
+        processes = []
+        for index, core in enumerate(cores):
+            cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+            environment = os.environ | {"TF_CONFIG": json.dumps(cluster)} if len(cores) > 1 else None
+            pinned = ["taskset", "-c", str(core), *command]
+            processes.append(subprocess.Popen(pinned, env=environment, stderr=subprocess.PIPE, text=True))
+        for process in processes:
+            errors = process.communicate()[1]
+            if process.returncode:
+                raise RuntimeError(f"A worker ended with {process.returncode}: {errors[-500:]}")
+        return _rate(f"{folder}/run")
+
+
+def _addresses(count):
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    found = [f"localhost:{own.getsockname()[1]}" for own in sockets]
+    for own in sockets:
+        own.close()
+    return found
+
+
+def _rate(folder):
+    from tensorboard.backend.event_processing import event_accumulator
+
+    events = event_accumulator.EventAccumulator(folder, size_guidance={"tensors": 0})
+    events.Reload()
+    kept = [event for event in events.Tensors("steps_per_second") if event.step > _SKIPPED]
+    return len(kept) / sum(1.0 / float(tf.make_ndarray(event.tensor_proto)) for event in kept)
+
+
+# Tables.
+
+
+def _tables(phases: Sequence[Phase], rates: dict[str, list[float]]) -> str:
+    body = []
+    for phase in phases:
+        start, slope, fit = phase.line()
+        costs = ", ".join(f"{work:,.0f}: {seconds:.4f}" for work, seconds in zip(phase.work, phase.seconds))
+        body.append([phase.name, phase.unit, costs, f"{start:.4f} + {slope:.3g} * {phase.unit}", f"{fit:.4f}"])
+    headers = ["phase", "work", "seconds of one thread", "model", "R squared"]
+    text = tabulate.tabulate(body, headers, tablefmt="github", disable_numparse=True)
+    if rates:
+        body = [[name, f"{one:,.1f}", f"{two:,.1f}", f"{two / one:.2f}"] for name, (one, two) in rates.items()]
+        text += "\n\n" + tabulate.tabulate(body, ["by the clock", "1 worker", "2 workers", "ratio"], tablefmt="github")
+    body = [[name, f"{hours:,.1f}"] for name, hours in budget(phases).items()]
+    text += "\n\n" + tabulate.tabulate(
+        body, ["paper's budget, one pair (estimate)", "hours of one thread"], tablefmt="github"
+    )
+    return f"{text}\n"
+
+
+def budget(phases: Sequence[Phase]) -> dict[str, float]:
+    """Returns hours of one thread that the paper's budget would take by the model: an estimate, not measured.
+
+    10,000 images; InvGAN T = 1000, DefenseGAN R L = 2000; white-box columns Clean, FGSM, CW, RP and BPDA, whose 400
+    iterations each project cold; 200,000 GAN steps of 50 images, 100,000 inverter steps of 25 latents.
+    """
+    line = {phase.name: phase.line() for phase in phases}
+    many = _IMAGES[-1]
+    step = {name: line[f"{name}, {many} images"][1] for name in ("InvGAN", "DefenseGAN, R = 4")}
+    images, hour = 10_000, 3600.0
+    descents = {"InvGAN": 1000 * step["InvGAN"], "DefenseGAN": 2000 * step["DefenseGAN, R = 4"]}
+    return {
+        "GAN training": 200_000 * (line["GAN training"][0] + 50 * line["GAN training"][1]) / hour,
+        "inverter training": 100_000 * (line["inverter training"][0] + 25 * line["inverter training"][1]) / hour,
+        "CW attack": images * 600 * line["CW on the classifier"][1] / hour,
+        **{f"{name}, four columns": 4 * images * cost / hour for name, cost in descents.items()},
+        **{
+            f"BPDA on {name}, cold": images * _BPDA_ROUNDS * _BPDA_ITERATIONS * cost / hour
+            for name, cost in descents.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    common_flags.run(main)
