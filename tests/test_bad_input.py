@@ -276,6 +276,11 @@ CALLS = [
     _attack("pgd_restarts", "classifier", _attack_wrongs(
         **_BALL, **_WALK, **_SEED, confidence=_positive("confidence", zero=True)
     )),
+    _attack("auto_pgd", "classifier", _attack_wrongs(
+        **_BALL, **_WALK, **_SEED, batch_size=_count("batch_size", 1),
+        loss=[Wrong("name", "hinge", "loss must be one of .*, got 'hinge'")],
+    )),
+    _attack("square", "classifier", _attack_wrongs(**_SEED, queries=_count("queries", 1))),
     _attack("reparameterization", "defended", _attack_wrongs()),
     _bpda_like("bpda", **_CW, inner_steps=_count("inner_steps", 1, optional=True)),
     _bpda_like("bpda_authors", **_CW),
@@ -353,6 +358,10 @@ CALLS = [
     }),
     Call("InvGAN.from_preset", invgan_tf.InvGAN.from_preset, {}, {
         "preset": [Wrong("name", "nowhere", "No preset 'nowhere'", presets.PresetError)],
+    }),
+    Call("save_preset", lambda **more: invgan_tf.save_preset("nowhere", _nets()["invgan"], **more), {}, {
+        "dataset": [Wrong("name", "svhn", "Unknown dataset 'svhn'")],
+        "dtype": [Wrong("name", "float8", "dtype must be 'float32' or 'float16', got 'float8'")],
     }),
     Call("train_inverter", _with(inversion.train_inverter, "generator"), {}, {
         "steps": _count("steps", 1), **_SEED, "batch_size": _count("batch_size", 1),
