@@ -56,12 +56,12 @@ class StreamedMoments:
 
     def moments(self, without: int | None = None) -> Moments:
         """Returns the moments of all groups but one; covariances divide by n - 1. ValueError for fewer than two."""
-        kept = [group for group in range(self.groups) if group != without]
-        count = 0 if self._origin is None else int(self._counts[kept].sum())
+        left = slice(0, 0) if without is None else slice(without, without + 1)
+        count = 0 if self._origin is None else int(self._counts.sum() - self._counts[left].sum())
         if count < 2:
             raise ValueError(f"A covariance needs two or more images, got {count}.")
-        mean = self._sums[kept].sum(axis=0) / count
-        products = self._products[kept].sum(axis=0)
+        mean = (self._sums.sum(axis=0) - self._sums[left].sum(axis=0)) / count
+        products = self._products.sum(axis=0) - self._products[left].sum(axis=0)
         return Moments(count, self._origin + mean, (products - count * np.outer(mean, mean)) / (count - 1))
 
 
