@@ -174,7 +174,7 @@ class Evaluation(whitebox.WhiteBox):
         cold, lanes = self.look(defense), FLAGS.restarts if defense == "defensegan" else 1
         if attack in ("bpda_pgd", "joint"):
             rounds, views = FLAGS.inside_restarts + (attack == "joint"), (lanes + 1) // 2
-            return (rounds + 1) * cold + rounds * steps / 2 * (max(FLAGS.inside_steps, lanes) + 8 * views)
+            return (rounds + 4) * cold + rounds * steps / 2 * (max(FLAGS.inside_steps, lanes) + 8 * views)
         if attack == "bpda_cw":
             return 5 * cold + _CW_ROUNDS * steps * max(FLAGS.inside_steps, lanes) * 1.5
         if attack == "latent":

@@ -10,14 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from invgan_tf import projection, validation
-from invgan_tf.attacks import attacker, bounded, carlini_wagner, gradient
+from invgan_tf.attacks import attacker, bounded, carlini_wagner, tangent
 from invgan_tf.defenses import Defended, InvGAN
 from invgan_tf.evaluation import accuracy
 
 _CONFIDENCE = 6.0  # a warm projection lags: fooled by this much, the cold one mostly is
 _UNDER = 0.7  # part of the detector's threshold that the joint attack aims below
 _WEIGHTS = (2.0, 8.0, 0.5)  # of the detector in the joint loss, one restart after the other
-_DAMPING = 0.01  # of the tangent's normal equations, as a part of the curvature along their right side
+_TARGETS = 3  # classes towards which the attack may begin
 _FAST_SHARE = 4  # before a fast projector the attacker looks with this part of the exact one's steps
 
 
@@ -45,9 +45,9 @@ def bpda_pgd(
     the generator cannot draw and the projection removes. Every other round takes the gradient through the inverter
     and the generator, the way in between held (InvGAN), or the identity's.
 
-    The attack begins where one step on the bare classifier leads (FGSM). Its start and the result of every round are
-    projected cold, with all of the model's steps and restarts, under a new seed of the attacker's. Who is fooled by all
-    likely restarts then is done; the others go another round from their best point, against those starts.
+    The attack begins at the best of four points to which one step on the bare classifier leads (FGSM). They and the
+    result of every round are projected cold, with all of the model's steps and restarts, each round under a new seed
+    of the attacker's. Who is fooled by all likely restarts then is done; the others go another round from their best.
 
     Args:
         model: the classifier behind its defence. Its seed is replaced by the attacker's.
@@ -128,11 +128,16 @@ def _attack(model, images, labels, indices, seed, value_range, options, threshol
     attacked, images, labels, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
     draws = 1 if isinstance(attacked.defense, InvGAN) else draws  # its start is not random
     inner_steps, value_range = max(1, inner_steps // attacked.restarts), tuple(value_range)
-    result = np.array(images)
-    if threshold is None:
-        result = _first_point(model.classifier, images, labels, eps, norm, value_range)
-    held, offset = _look(attacked, result, labels, indices, attacked.seed, draws, threshold)
-    offset = offset.reshape(len(images), -1, attacked.defense.latent_dim)
+    result, held = np.array(images), np.full(len(images), -1.0)
+    offset = np.zeros((len(images), draws * attacked.restarts, attacked.defense.latent_dim), np.float32)
+    for points in _first_points(model.classifier, images, labels, eps, norm, value_range, threshold):
+        left = np.flatnonzero(held < 1.0)
+        if left.size:
+            share, moved = _look(attacked, points[left], labels[left], indices[left], attacked.seed, draws, threshold)
+            better = share > held[left]
+            rows = left[better]
+            result[rows], held[rows] = points[rows], share[better]
+            offset[rows] = moved.reshape(len(left), *offset.shape[1:])[better]
     for number in range(restarts):
         left = np.flatnonzero(held < 1.0)
         if not left.size:
@@ -156,12 +161,26 @@ def _attack(model, images, labels, indices, seed, value_range, options, threshol
     return result
 
 
-def _first_point(classifier, images, labels, eps, norm, value_range):
-    """Returns where one step on the bare classifier leads: what moves a projection most."""
-    options = {"eps": eps, "labels": labels, "value_range": value_range}
-    if norm == "inf":
-        return gradient.fgsm(classifier, images, **options)
-    return bounded.pgd_restarts(classifier, images, norm=norm, steps=1, restarts=1, **options)
+def _first_points(classifier, images, labels, eps, norm, value_range, threshold):
+    """Yields where an attack may begin: one long step on the bare classifier moves a projection most.
+
+    It goes away from the label, then towards each of the classes that the classifier finds most likely besides; the
+    joint attack, whose score such a step would raise, begins at the images.
+    """
+    if threshold is not None:
+        yield images
+        return
+    images = tf.constant(images)
+    others = np.argsort(-accuracy.outputs(classifier, images.numpy()), axis=1)
+    others = others[others != labels[:, None]].reshape(len(labels), -1)[:, :_TARGETS]
+    for sign, classes in [(1.0, labels), *((-1.0, column) for column in others.T)]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            logits = tf.cast(classifier(images, training=False), tf.float64)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.constant(classes, tf.int32), logits)
+        slope = tape.gradient(loss, images)
+        step = tf.sign(slope) if norm == "inf" else slope / bounded.lengths(slope)
+        yield bounded.into_ball(images + sign * eps * step, images, eps, norm, value_range).numpy()
 
 
 def _slopes(defense, products):
@@ -225,7 +244,7 @@ def _walk(model, norm, value_range, inner_steps, draws, slope, threshold):
             drawn = draw(tf.gather(moving + offset, likely))
             loss = hinge(drawn)
         else:
-            drawn, loss, change = _slope(draw, tf.stop_gradient(tf.gather(latents, likely)), hinge, slope)
+            drawn, loss, change = tangent.slope(draw, tf.stop_gradient(tf.gather(latents, likely)), hinge, slope)
             # A term that is zero and whose gradient is the slope: the sum of what each view would have the pixels do.
             change = tf.reduce_sum(tf.reshape(change, (-1, views, *pixels.shape[1:])), axis=1)
             loss += tf.reduce_sum((pixels - still) * change, axis=[1, 2, 3])
@@ -237,53 +256,6 @@ def _walk(model, norm, value_range, inner_steps, draws, slope, threshold):
         return loss, (numbers, key, weight, offset, slots, stop)
 
     return bounded.Walk(objective, norm, value_range)
-
-
-def _slope(draw, latents, loss_of, products):
-    """Returns G(latents), its loss `[n]`, and the loss's gradient to the pixels, projected onto G's tangent space.
-
-    The tangent's part of g is J (J'J + damping)^-1 J'g, J the generator's Jacobian, solved by conjugate gradients.
-    J'u is linear in u, so that its own gradient pushes a vector forward (J v) and no Jacobian is formed.
-    """
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as inner:
-            inner.watch(latents)
-            drawn = draw(latents)
-        cotangent = tf.zeros_like(drawn)
-        outer.watch(cotangent)
-        pulled = inner.gradient(drawn, latents, output_gradients=cotangent)
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        seen = tf.stop_gradient(drawn)
-        tape.watch(seen)
-        loss = loss_of(seen)
-    slope = tape.gradient(loss, seen)
-    if products:
-
-        def pull(change):
-            return inner.gradient(drawn, latents, output_gradients=change)
-
-        def push(direction):
-            return outer.gradient(pulled, cotangent, output_gradients=direction)
-
-        slope = push(_solve(lambda direction: pull(push(direction)), pull(slope), products))
-    return seen, tf.stop_gradient(loss), tf.stop_gradient(slope)
-
-
-def _solve(operator, right, iterations):
-    """Returns (operator + damping)^-1 right of every row, by conjugate gradients from zero."""
-
-    def dot(a, b):
-        return tf.reduce_sum(a * b, axis=1, keepdims=True)
-
-    damping = _DAMPING * tf.math.divide_no_nan(dot(right, operator(right)), dot(right, right))
-    solution, residual, direction = tf.zeros_like(right), right, right
-    for _ in range(iterations):
-        product = operator(direction) + damping * direction
-        norm = dot(residual, residual)
-        length = tf.math.divide_no_nan(norm, dot(direction, product))
-        solution, residual = solution + length * direction, residual - length * product
-        direction = residual + tf.math.divide_no_nan(dot(residual, residual), norm) * direction
-    return solution
 
 
 def _look(model, pixels, labels, numbers, key, draws, threshold):
