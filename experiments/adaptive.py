@@ -45,6 +45,8 @@ def main() -> None:
 
 def _check():
     """Refuses flags that do not fit together."""
+    if FLAGS.dataset not in ("mnist", "fashion_mnist"):
+        raise common_flags.FlagError(f"--dataset must be mnist or fashion_mnist here, got {FLAGS.dataset}.")
     if not set(evaluation_.radii("few_eps")) & set(evaluation_.radii("linf_eps")):
         raise common_flags.FlagError("--few_eps must list some of --linf_eps.")
     if not {"defensegan", "invgan"} <= set(FLAGS.defenses):

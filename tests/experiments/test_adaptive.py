@@ -90,6 +90,7 @@ def test_a_number_that_is_not_that_of_its_images_is_named(finished, preset, tmp_
 @pytest.mark.parametrize(
     ("values", "said"),
     [
+        ({"dataset": "cifar10"}, "--dataset must be mnist or fashion_mnist here, got cifar10"),
         ({"few_eps": ["0.7"]}, "--few_eps must list some of --linf_eps"),
         ({"defenses": ["invgan"]}, "--defenses must list defensegan and invgan"),
         ({"num_images": 9998}, "reaches into the images that calibrate"),
