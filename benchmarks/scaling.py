@@ -31,9 +31,9 @@ flags.DEFINE_bool("worker_rates", True, "Measure one and two workers too.")
 
 FLAGS = flags.FLAGS
 
-_BATCHES = {"GAN training": (25, 50, 100), "inverter training": (12, 25, 50)}
-_STEPS = 5  # of training, in a measured chunk
-_IMAGES, _DESCENT = (10, 20, 40), (10, 20, 40)
+_BATCHES = {"GAN training": (10, 25, 50), "inverter training": (6, 12, 25)}
+_STEPS = 4  # of training, in a measured chunk
+_IMAGES, _DESCENT = (5, 10, 20), (5, 10, 20)
 _BPDA_ROUNDS, _BPDA_ITERATIONS = 4, 100
 _TRAINING_STEPS, _SKIPPED = 60, 20  # of a worker's training; the first are compilation
 

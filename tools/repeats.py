@@ -20,6 +20,9 @@ flags.DEFINE_integer("repeats", 5, "Runs of each program.", lower_bound=2)
 
 FLAGS = flags.FLAGS
 
+_DONE = "done"  # lies in the folder of a finished run: the same command goes on after it
+_HEADERS = ["program", "--deterministic", "distinct results", "greatest difference of a weight", "of a cell"]
+
 
 def main() -> None:
     """Runs every program, compares, writes repeats.md; ends with 1 if deterministic runs differ."""
@@ -35,13 +38,14 @@ def main() -> None:
         for deterministic in (True, False):
             places = [folder / f"{phase.replace(' ', '_')}_{deterministic}_{i}" for i in range(FLAGS.repeats)]
             for place in places:
-                _run(context, soak_programs.run, phase, str(place), str(preset), log, deterministic)
+                if not (place / _DONE).exists():
+                    _run(context, soak_programs.run, phase, str(place), str(preset), log, deterministic)
+                    (place / _DONE).touch()
             distinct = len({tuple(sorted(soak_programs.state(place).items())) for place in places})
             differ |= deterministic and distinct > 1
             body.append([phase, "yes" if deterministic else "no", f"{distinct} of {FLAGS.repeats}", *_spread(places)])
-    headers = ["program", "--deterministic", "distinct results", "greatest difference of a weight", "of a cell"]
-    text = tabulate.tabulate(body, headers, tablefmt="github", disable_numparse=True)
-    files.write_text(folder / "repeats.md", text + "\n")
+            text = tabulate.tabulate(body, _HEADERS, tablefmt="github", disable_numparse=True)
+            files.write_text(folder / "repeats.md", text + "\n")  # after every row: the next may take minutes
     print(text)
     if differ:
         sys.exit(1)

@@ -99,9 +99,9 @@ def apply(optimizer: keras.optimizers.Optimizer, gradients: list, variables: lis
 
 def run(step, *arguments) -> dict[str, tf.Tensor]:
     """Runs a step of all replicas and returns the means of what they return."""
-    current = tf.distribute.get_strategy()
-    if current.num_replicas_in_sync == 1:
+    if not tf.distribute.has_strategy():
         return step(*arguments)
+    current = tf.distribute.get_strategy()
     values = current.run(step, args=arguments)
     return {name: current.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in values.items()}
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from absl import flags
@@ -15,7 +16,7 @@ from absl.testing import flagsaver
 from experiments import common_flags, train_age, train_ali, train_classifier, train_gan, train_inverter, training_flags
 from invgan_tf import data, files, models, presets
 from invgan_tf.evaluation import accuracy
-from invgan_tf.training import loop
+from invgan_tf.training import loop, replicas
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -167,6 +168,30 @@ def test_fewer_steps_than_are_trained_are_refused(narrow, tmp_path):
     _run(train_classifier, tmp_path, classifier="E", training_steps=3, batch_size=4)
     with pytest.raises(common_flags.FlagError, match="a training of 3 steps, more than the 2 asked for"):
         _run(train_classifier, tmp_path, classifier="E", training_steps=2, batch_size=4)
+
+
+def test_one_replica_of_a_strategy_trains_as_none_and_goes_on(narrow, tmp_path):
+    flags.FLAGS(["program"])
+    values = {"classifier": "E", "batch_size": 8}
+    keras.utils.set_random_seed(7)  # the program's own start does this, and is not part of the test
+    alone = _run(train_classifier, tmp_path / "one", training_steps=4, **values)
+    for steps in (2, 4):
+        keras.utils.set_random_seed(7)
+        shared = _run(train_classifier, tmp_path / "shared", training_steps=steps, distribution="mirrored", **values)
+    networks = [presets.load(tmp_path / run, "classifier_e") for run in ("one", "shared")]
+    for first, second in zip(*(network.get_weights() for network in networks), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-3)  # in float16
+    assert shared["classifier_e"]["validation_n"] == alone["classifier_e"]["validation_n"]
+
+
+def test_distributions_that_cannot_be_are_refused(narrow, tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(common_flags.FlagError, match=r"--distribution=multi_worker: .*needs a cluster in TF_CONFIG"):
+        _run(train_classifier, tmp_path, classifier="E", training_steps=2, distribution="multi_worker")
+    monkeypatch.setattr(replicas, "count", lambda: 3)
+    with pytest.raises(common_flags.FlagError, match="--batch_size=4 cannot be shared by 3 replicas"):
+        _run(train_classifier, tmp_path, classifier="E", training_steps=2, batch_size=4)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_another_run_in_the_folder_is_refused(narrow, tmp_path):
