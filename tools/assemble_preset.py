@@ -14,12 +14,16 @@ from invgan_tf import data, files, presets
 from invgan_tf.evaluation import accuracy
 
 flags.DEFINE_list("parts", None, "Folders that training programs wrote, each with its card.json.")
+flags.DEFINE_list("leave_out", [], "Parts that the preset is to do without.")
 flags.DEFINE_string("data_note", None, "What the card is to say of the data that the parts were trained on.")
 
 FLAGS = flags.FLAGS
 
 _FRESH_LATENTS = 1000
-_LEFT_OUT = ("inverter_discriminator", "ali_discriminator")  # of use to go on with training only; their runs keep them
+_ALWAYS_LEFT_OUT = (
+    "inverter_discriminator",
+    "ali_discriminator",
+)  # of use to go on with training only; their runs keep them
 
 
 def main() -> None:
@@ -30,7 +34,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part in map(pathlib.Path, FLAGS.parts):
         for name, facts in presets.read_card(part).items():
-            if name not in _LEFT_OUT:
+            if name not in (*_ALWAYS_LEFT_OUT, *FLAGS.leave_out):
                 shutil.copyfile(part / f"{name}.safetensors", folder / f"{name}.safetensors")
                 card[name] = facts | ({"data": FLAGS.data_note} if FLAGS.data_note else {})
     files.write_json(folder / "card.json", card)

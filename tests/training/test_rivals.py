@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from invgan_tf import losses
+from invgan_tf import losses, models
 from invgan_tf.models import families
 from invgan_tf.training import age, ali, classifier, loop, masks
 
@@ -187,3 +187,37 @@ def test_weight_decay_pulls_kernels_alone():
     trainer.train_step(_step(0), (images, labels))
     np.testing.assert_allclose(model.weights[0], before[0] * 0.95, rtol=1e-6)  # no gradient: the images are black
     np.testing.assert_allclose(model.weights[1], before[1] - 0.1 * np.asarray(gradient[1]), rtol=1e-5)
+
+
+def _ali():
+    return ali.ALITrainer(*_networks("ali", "ali_encoder", "ali_decoder", "ali_discriminator"), batch_size=6, seed=3)
+
+
+def _age():
+    return age.AGETrainer(*_networks("age", "age_encoder", "age_generator"), batch_size=6, seed=3, halving_steps=3)
+
+
+def _residual():
+    model = models.build_classifier("small", CIFAR10)
+    optimizer = keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 4), momentum=0.9)
+    return classifier.ClassifierTrainer(model, seed=3, optimizer=optimizer, weight_decay=5e-4, augment=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [_ali, _age, _residual])
+def test_resumed_training_is_the_uninterrupted_one(build, images, tmp_path):
+    """Weights, optimisers, batch norm, dropout, augmentation and rates go on where they stopped."""
+
+    def train(steps, folder):
+        keras.utils.set_random_seed(0)
+        trainer = build()
+        stream = tf.data.Dataset.from_tensors((images, np.arange(6, dtype=np.int32))).repeat()
+        list(loop.train(trainer, steps=steps, output_dir=folder, batches=lambda start: stream, chunk=2))
+        return [weight for model in trainer.models.values() for weight in model.get_weights()]
+
+    whole = train(4, tmp_path / "whole")
+    half = train(2, tmp_path / "halves")
+    resumed = train(4, tmp_path / "halves")
+    moved = np.mean([np.abs(a - b).mean() for a, b in zip(half, whole)])
+    apart = np.mean([np.abs(a - b).mean() for a, b in zip(resumed, whole)])
+    assert moved > 1e-5 and apart < 1e-3 * moved, (moved, apart)
