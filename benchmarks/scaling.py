@@ -15,42 +15,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tabulate
 import tensorflow as tf
 from absl import flags
 
+from benchmarks import cost_model
 from experiments import common_flags, report
 from invgan_tf import attacks, data, defenses, files, models, presets
 from invgan_tf.training import gan, inverter, loop
 
 flags.DEFINE_integer("measurements", 3, "Times each case is measured; the least counts.", lower_bound=1)
+flags.DEFINE_float(
+    "gpu_teraflops", 10.0, "What one GPU is taken to sustain in float32, for the estimate alone.", lower_bound=0.001
+)
 flags.DEFINE_bool("worker_rates", True, "Measure one and two workers too.")
 
 FLAGS = flags.FLAGS
 
 _BATCHES = {"GAN training": (10, 25, 50), "inverter training": (6, 12, 25)}
+_PLAIN = {"tablefmt": "github", "disable_numparse": True}
 _STEPS = 4  # of training, in a measured chunk
 _IMAGES, _DESCENT = (5, 10, 20), (5, 10, 20)
-_BPDA_ROUNDS, _BPDA_ITERATIONS = 4, 100
 _TRAINING_STEPS, _SKIPPED = 60, 20  # of a worker's training; the first are compilation
-
-
-class Phase(NamedTuple):
-    """A phase's costs: seconds of one thread for each amount of work, and what a unit of that is."""
-
-    name: str
-    unit: str
-    work: list[float]
-    seconds: list[float]
-
-    def line(self) -> tuple[float, float, float]:
-        """Returns seconds at no work, seconds a unit, and R squared of the straight line through the costs."""
-        slope, start = np.polyfit(self.work, self.seconds, 1)
-        left = np.array(self.seconds) - (start + slope * np.array(self.work))
-        return float(start), float(slope), 1.0 - float(left.var() / np.var(self.seconds))
 
 
 def main() -> None:
@@ -95,7 +83,7 @@ def _trainings():
             chunk = loop.compile_chunk(trainer, stream)
             bounds = tf.constant(0, tf.int64), tf.constant(_STEPS, tf.int64)
             seconds.append(_cost(lambda chunk=chunk, bounds=bounds: chunk(*bounds)) / _STEPS)
-        yield Phase(name, "images of a step", list(batches), seconds)
+        yield cost_model.Phase(name, "images of a step", list(batches), seconds)
 
 
 def _preset():
@@ -112,10 +100,10 @@ def _projections():
 
         middle, many = _DESCENT[1], _IMAGES[-1]
         by_images = [project(count, middle) for count in _IMAGES]
-        yield Phase(f"{name}, T = {middle}", "images", list(_IMAGES), by_images)
+        yield cost_model.Phase(f"{name}, T = {middle}", "images", list(_IMAGES), by_images)
         by_steps = [project(many, steps) for steps in _DESCENT]
         work = [many * steps * restarts for steps in _DESCENT]
-        yield Phase(f"{name}, {many} images", "image-steps", work, by_steps)
+        yield cost_model.Phase(f"{name}, {many} images", "image-steps", work, by_steps)
 
 
 def _attacks():
@@ -128,7 +116,7 @@ def _attacks():
         return _cost(lambda: attacks.carlini_wagner_l2(classifier, examples.images[:count], **few))
 
     work = [count * iterations for count in _IMAGES]
-    yield Phase("CW on the classifier", "image-iterations", work, [attack(count) for count in _IMAGES])
+    yield cost_model.Phase("CW on the classifier", "image-iterations", work, [attack(count) for count in _IMAGES])
 
 
 # Rates of one and two workers.
@@ -207,48 +195,35 @@ def _rate(folder):
     return len(kept) / sum(1.0 / float(tf.make_ndarray(event.tensor_proto)) for event in kept)
 
 
-# Tables.
-
-
-def _tables(phases: Sequence[Phase], rates: dict[str, list[float]]) -> str:
+def _tables(phases: Sequence[cost_model.Phase], rates: dict[str, list[float]]) -> str:
     body = []
     for phase in phases:
         start, slope, fit = phase.line()
         costs = ", ".join(f"{work:,.0f}: {seconds:.4f}" for work, seconds in zip(phase.work, phase.seconds))
         body.append([phase.name, phase.unit, costs, f"{start:.4f} + {slope:.3g} * {phase.unit}", f"{fit:.4f}"])
     headers = ["phase", "work", "seconds of one thread", "model", "R squared"]
-    text = tabulate.tabulate(body, headers, tablefmt="github", disable_numparse=True)
+    text = tabulate.tabulate(body, headers, **_PLAIN)
     if rates:
         body = [[name, f"{one:,.1f}", f"{two:,.1f}", f"{two / one:.2f}"] for name, (one, two) in rates.items()]
-        text += "\n\n" + tabulate.tabulate(body, ["by the clock", "1 worker", "2 workers", "ratio"], tablefmt="github")
-    body = [[name, f"{hours:,.1f}"] for name, hours in budget(phases).items()]
+        text += "\n\n" + tabulate.tabulate(body, ["by the clock", "1 worker", "2 workers", "ratio"], **_PLAIN)
+    hours, work = cost_model.budget(phases, _IMAGES[-1]), cost_model.operations()
+    one = {name: count / (FLAGS.gpu_teraflops * 1e12 * 3600.0) for name, count in work.items()}
+    body = [
+        [name, f"{hours[name]:,.1f}", f"{work[name] / 1e15:,.3g}", f"{one[name]:,.3g}", f"{one[name] / 8:,.3g}"]
+        for name in hours
+    ]
     text += "\n\n" + tabulate.tabulate(
-        body, ["paper's budget, one pair (estimate)", "hours of one thread"], tablefmt="github"
+        body,
+        [
+            "paper's budget, one pair: an estimate",
+            "hours of one thread",
+            "10^15 operations",
+            f"hours of 1 GPU at {FLAGS.gpu_teraflops:g} TFLOP/s",
+            "of 8",
+        ],
+        **_PLAIN,
     )
     return f"{text}\n"
-
-
-def budget(phases: Sequence[Phase]) -> dict[str, float]:
-    """Returns hours of one thread that the paper's budget would take by the model: an estimate, not measured.
-
-    10,000 images; InvGAN T = 1000, DefenseGAN R L = 2000; white-box columns Clean, FGSM, CW, RP and BPDA, whose 400
-    iterations each project cold; 200,000 GAN steps of 50 images, 100,000 inverter steps of 25 latents.
-    """
-    line = {phase.name: phase.line() for phase in phases}
-    many = _IMAGES[-1]
-    step = {name: line[f"{name}, {many} images"][1] for name in ("InvGAN", "DefenseGAN, R = 4")}
-    images, hour = 10_000, 3600.0
-    descents = {"InvGAN": 1000 * step["InvGAN"], "DefenseGAN": 2000 * step["DefenseGAN, R = 4"]}
-    return {
-        "GAN training": 200_000 * (line["GAN training"][0] + 50 * line["GAN training"][1]) / hour,
-        "inverter training": 100_000 * (line["inverter training"][0] + 25 * line["inverter training"][1]) / hour,
-        "CW attack": images * 600 * line["CW on the classifier"][1] / hour,
-        **{f"{name}, four columns": 4 * images * cost / hour for name, cost in descents.items()},
-        **{
-            f"BPDA on {name}, cold": images * _BPDA_ROUNDS * _BPDA_ITERATIONS * cost / hour
-            for name, cost in descents.items()
-        },
-    }
 
 
 if __name__ == "__main__":
