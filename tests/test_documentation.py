@@ -96,7 +96,7 @@ def _of_page(page):
 
 
 @pytest.mark.parametrize("page", [_of_page(page) for page in PAGES if _blocks(page)])
-def test_every_block_of_code_runs(page, small, capsys):
+def test_every_block_of_code_runs(page, small):
     names: dict = {}
     if page.name == "toolboxes.md":
         pytest.importorskip("foolbox")
