@@ -27,6 +27,23 @@ SMALL = {
     "experiments.table2": _TABLE,
     "experiments.invert": ["--training_steps=3", "--fresh_latents=20", "--batch_size=4"],
     "experiments.export": ["--steps=2", "--calibration_images=20"],
+    "experiments.adaptive": [
+        *_TABLE[1:4],
+        "--num_images=3",
+        "--inside_images=1",
+        "--detector_images=4",
+        "--linf_eps=0.3",
+        "--l2_eps=4",
+        "--few_eps=0.3",
+        "--attack_steps=2",
+        "--attack_restarts=1",
+        "--inside_restarts=1",
+        "--inside_steps=1",
+        "--query_steps=1",
+        "--queries=2",
+        "--workers=1",
+    ],
+    "tools.rescore": ["--images_each=1"],
     "benchmarks.serving": ["--served_steps=0,1", "--served_batches=1", "--requests=2"],
 }
 SHORTER = {"width, epochs = 16, 4": "width, epochs = 2, 1"}  # in blocks of Python
@@ -92,7 +109,7 @@ def small(monkeypatch, tmp_path):
 
 
 def _of_page(page):
-    heavy = page.parent.name == "tutorials"
+    heavy = page.parent.name == "tutorials" or page.name == "adaptive.md"
     return pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.slow] if heavy else [])
 
 

@@ -184,9 +184,9 @@ def _found_by_foolbox(model, images, labels):
 
 
 def _found_by_art(model, images, labels):
+    """FGSM alone: ART's Carlini-Wagner, a plain descent in tanh space, cannot move pixels at an end of the range."""
     evasion, wrapped = pytest.importorskip("art.attacks.evasion"), _art().art_classifier(model)
     yield "FGSM", evasion.FastGradientMethod(wrapped, eps=0.3, batch_size=len(images)).generate(images, labels)
-    yield "CW", evasion.CarliniL2Method(wrapped, **ART_SEARCH).generate(images, labels)
 
 
 @pytest.mark.slow
