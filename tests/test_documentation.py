@@ -1,6 +1,7 @@
 """The documentation does what it says: every block of code is run, the long ones at a small size."""
 
 import importlib
+import inspect
 import json
 import os
 import pathlib
@@ -79,7 +80,7 @@ def _run(module, arguments):
     with flagsaver.flagsaver():
         flags.FLAGS(["program", *arguments, *SMALL.get(module, [])])
         if module in SMALL:
-            program.main()
+            program.main(*([[module]] if inspect.signature(program.main).parameters else []))
 
 
 def _check_installation(words):
