@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import resource
 import socket
 import subprocess
 import sys
@@ -30,7 +31,7 @@ flags.DEFINE_integer("measurements", 3, "Times each case is measured; the least 
 flags.DEFINE_float(
     "gpu_teraflops", 10.0, "What one GPU is taken to sustain in float32, for the estimate alone.", lower_bound=0.001
 )
-flags.DEFINE_bool("worker_rates", True, "Measure one and two workers too.")
+flags.DEFINE_bool("worker_costs", True, "Measure one and two workers too.")
 
 FLAGS = flags.FLAGS
 
@@ -38,7 +39,7 @@ _BATCHES = {"GAN training": (10, 25, 50), "inverter training": (6, 12, 25)}
 _PLAIN = {"tablefmt": "github", "disable_numparse": True}
 _STEPS = 4  # of training, in a measured chunk
 _IMAGES, _DESCENT = (5, 10, 20), (5, 10, 20)
-_TRAINING_STEPS, _SKIPPED = 60, 20  # of a worker's training; the first are compilation
+_RUNS = (5, 25)  # steps of workers' trainings
 
 
 def main() -> None:
@@ -46,13 +47,13 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     phases = [*_trainings(), *_projections(), *_attacks()]
-    rates = _worker_rates() if FLAGS.worker_rates else {}
-    text = _tables(phases, rates)
+    shared = _worker_costs() if FLAGS.worker_costs else {}
+    text = _tables(phases, shared)
     print(text)
     folder = pathlib.Path(FLAGS.output_dir or "runs/benchmarks")
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / "scaling.md", text)
-    content = {"phases": [phase._asdict() for phase in phases], "worker_rates": rates}
+    content = {"phases": [phase._asdict() for phase in phases], "worker_costs": shared}
     content |= {"load": os.getloadavg(), "environment": report.environment()}
     files.write_sealed(folder / "scaling.json", content)
 
@@ -119,63 +120,65 @@ def _attacks():
     yield cost_model.Phase("CW on the classifier", "image-iterations", work, [attack(count) for count in _IMAGES])
 
 
-# Rates of one and two workers.
+# What two workers cost together, against one.
 
 
-def _worker_rates() -> dict[str, list[float]]:
-    """Returns the rates of one and of two workers: image-steps a second, training steps a second."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        return {}
-    found = {"projection, image-steps a second": [_projection_rate(cores[:count]) for count in (1, 2)]}
-    found["inverter training, steps a second"] = [_training_rate(cores[:count]) for count in (1, 2)]
-    return found
+def _worker_costs() -> dict[str, list[float]]:
+    """Returns processor seconds of one worker and of two together: a projection's image-step, a training step."""
+    costs = {"InvGAN, an image-step": [_projection_cost(count) for count in (1, 2)]}
+    costs["inverter training, a step of 24 latents"] = [_training_cost(count) for count in (1, 2)]
+    return costs
 
 
-def _projection_rate(cores: Sequence[int]) -> float:
-    """Returns what processes of one core each do together: a shard of the images each."""
+def _projection_cost(count: int) -> float:
+    """Returns what processes that have a shard of the images each spend on an image-step."""
     context = multiprocessing.get_context("spawn")
-    ready, results = context.Barrier(len(cores)), context.Queue()
-    arguments = str(_preset()), FLAGS.dataset, ready, results
-    processes = [context.Process(target=_project_shard, args=(core, *arguments)) for core in cores]
+    results = context.Queue()
+    arguments = str(_preset()), FLAGS.dataset, count, results
+    processes = [context.Process(target=_project_shard, args=(index, *arguments)) for index in range(count)]
     for process in processes:
         process.start()
-    spans = [results.get() for _ in processes]
+    spent = sum(results.get() for _ in processes)
     for process in processes:
         process.join()
-    return len(cores) * _IMAGES[-1] * _DESCENT[-1] / (max(end for _, end in spans) - min(begin for begin, _ in spans))
+    return spent / (_IMAGES[-1] * _DESCENT[-1])
 
 
-def _project_shard(core, preset, dataset, ready, results):
-    os.sched_setaffinity(0, {core})
+def _project_shard(index, preset, dataset, count, results):
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     defense = defenses.InvGAN.from_preset(preset)
-    images = data.load(dataset, "test", limit=_IMAGES[-1]).images
+    images = data.load(dataset, "test", limit=_IMAGES[-1]).images[index::count]
     defense.project(images, steps=_DESCENT[-1])
-    ready.wait()
-    began = time.monotonic()
+    began = time.process_time()
     defense.project(images, steps=_DESCENT[-1])
-    results.put((began, time.monotonic()))
+    results.put(time.process_time() - began)
 
 
-def _training_rate(cores: Sequence[int]) -> float:
-    """Returns the rate of one training by processes of one core each, which share its batches."""
-    workers = _addresses(len(cores))
+def _training_cost(count: int) -> float:
+    """Returns what the workers of one training spend on a step: of a longer run more than of a shorter, each alone."""
+    spent = [_training(count, steps) for steps in _RUNS]
+    return (spent[1] - spent[0]) / (_RUNS[1] - _RUNS[0])
+
+
+def _training(count, steps):
+    workers = _addresses(count)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "experiments.train_inverter", f"--dataset={FLAGS.dataset}"]
-        command += [f"--training_steps={_TRAINING_STEPS}", "--checkpoint_every=20", "--batch_size=24"]
-        command += [f"--output_dir={folder}/run", f"--preset_dir={_preset()}"]
-        command += ["--distribution=multi_worker"] if len(cores) > 1 else []
+        command = [sys.executable, "-m", "experiments.train_inverter", f"--dataset={FLAGS.dataset}", "--batch_size=24"]
+        command += [f"--training_steps={steps}", f"--output_dir={folder}/run", f"--preset_dir={_preset()}"]
+        command += ["--distribution=multi_worker"] if count > 1 else []
         processes = []
-        for index, core in enumerate(cores):
+        for index in range(count):
             cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-            environment = os.environ | {"TF_CONFIG": json.dumps(cluster)} if len(cores) > 1 else None
-            pinned = ["taskset", "-c", str(core), *command]
-            processes.append(subprocess.Popen(pinned, env=environment, stderr=subprocess.PIPE, text=True))
+            environment = os.environ | ({"TF_CONFIG": json.dumps(cluster)} if count > 1 else {})
+            processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
         for process in processes:
             errors = process.communicate()[1]
             if process.returncode:
                 raise RuntimeError(f"A worker ended with {process.returncode}: {errors[-500:]}")
-        return _rate(f"{folder}/run")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _addresses(count):
@@ -186,16 +189,7 @@ def _addresses(count):
     return found
 
 
-def _rate(folder):
-    from tensorboard.backend.event_processing import event_accumulator
-
-    events = event_accumulator.EventAccumulator(folder, size_guidance={"tensors": 0})
-    events.Reload()
-    kept = [event for event in events.Tensors("steps_per_second") if event.step > _SKIPPED]
-    return len(kept) / sum(1.0 / float(tf.make_ndarray(event.tensor_proto)) for event in kept)
-
-
-def _tables(phases: Sequence[cost_model.Phase], rates: dict[str, list[float]]) -> str:
+def _tables(phases: Sequence[cost_model.Phase], shared: dict[str, list[float]]) -> str:
     body = []
     for phase in phases:
         start, slope, fit = phase.line()
@@ -203,9 +197,11 @@ def _tables(phases: Sequence[cost_model.Phase], rates: dict[str, list[float]]) -
         body.append([phase.name, phase.unit, costs, f"{start:.4f} + {slope:.3g} * {phase.unit}", f"{fit:.4f}"])
     headers = ["phase", "work", "seconds of one thread", "model", "R squared"]
     text = tabulate.tabulate(body, headers, **_PLAIN)
-    if rates:
-        body = [[name, f"{one:,.1f}", f"{two:,.1f}", f"{two / one:.2f}"] for name, (one, two) in rates.items()]
-        text += "\n\n" + tabulate.tabulate(body, ["by the clock", "1 worker", "2 workers", "ratio"], **_PLAIN)
+    if shared:
+        body = [[name, f"{one:.4g}", f"{two:.4g}", f"{2 * one / two:.2f}"] for name, (one, two) in shared.items()]
+        text += "\n\n" + tabulate.tabulate(
+            body, ["processor seconds", "1 worker", "2 workers together", "gain at best"], **_PLAIN
+        )
     hours, work = cost_model.budget(phases, _IMAGES[-1]), cost_model.operations()
     one = {name: count / (FLAGS.gpu_teraflops * 1e12 * 3600.0) for name, count in work.items()}
     body = [
