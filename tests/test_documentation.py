@@ -1,7 +1,6 @@
 """The documentation does what it says: every block of code is run, the long ones at a small size."""
 
 import importlib
-import inspect
 import json
 import os
 import pathlib
@@ -44,9 +43,9 @@ SMALL = {
         "--queries=2",
         "--workers=1",
     ],
-    "tools.rescore": ["--images_each=1"],
     "benchmarks.serving": ["--served_steps=0,1", "--served_batches=1", "--requests=2"],
 }
+SEPARATE = {"tools.rescore"}  # sets up TensorFlow in its own way; short after a short program
 SHORTER = {"width, epochs = 16, 4": "width, epochs = 2, 1"}  # in blocks of Python
 _ROOMS = ("experiments", "benchmarks", "tools")
 _MOST_STEPS, _MOST_IMAGES = 3, 60
@@ -75,12 +74,18 @@ def _program(words):
 
 def _run(module, arguments):
     """Runs a program in this process; one that SMALL does not name only reads its flags."""
+    if module in SEPARATE:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return
     program = importlib.import_module(module)
     whitebox.from_flags.cache_clear()  # another page's cells lie in another folder
     with flagsaver.flagsaver():
         flags.FLAGS(["program", *arguments, *SMALL.get(module, [])])
         if module in SMALL:
-            program.main(*([[module]] if inspect.signature(program.main).parameters else []))
+            program.main()
 
 
 def _check_installation(words):
