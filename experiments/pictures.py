@@ -39,8 +39,8 @@ class Strip(NamedTuple):
 
 
 def strips(title: str, rows: Sequence[Strip], dataset: str) -> matplotlib.figure.Figure:
-    """Draws rows of images, each with its caption."""
-    columns = len(rows[0].images)
+    """Draws rows of images, each with its caption; a row of fewer images ends early."""
+    columns = max(len(row.images) for row in rows)
     figure = matplotlib.figure.Figure(figsize=(1.6 + 0.95 * columns, 0.6 + 1.25 * len(rows)), layout="constrained")
     figure.suptitle(title)
     panels = figure.subplots(len(rows), columns, squeeze=False)
@@ -49,6 +49,8 @@ def strips(title: str, rows: Sequence[Strip], dataset: str) -> matplotlib.figure
             axes.imshow(image.squeeze(), cmap="gray", vmin=0.0, vmax=1.0)
             axes.set_xlabel(caption, color=colour, fontsize=8, labelpad=2)
             axes.set(xticks=[], yticks=[])
+        for axes in line[len(row.images) :]:
+            axes.axis("off")
         line[0].set_ylabel(row.name, rotation=0, ha="right", va="center", fontsize=9)
     return figure
 

@@ -41,6 +41,14 @@ def test_a_grid_lays_rows_under_each_other():
     np.testing.assert_array_equal(drawn[2:], 1.0)
 
 
+def test_a_row_of_fewer_images_ends_early():
+    def strip(count):
+        return pictures.Strip("row", np.zeros((count, 4, 4, 3), np.float32), [("1", pictures.RIGHT)] * count)
+
+    figure = pictures.strips("title", [strip(2), strip(3)], "cifar10")
+    assert [axes.axison for axes in figure.axes] == [True, True, False, True, True, True]
+
+
 @pytest.fixture(scope="module")
 def curves(run_program, tmp_path_factory):
     folder = tmp_path_factory.mktemp("figure4")
