@@ -1,6 +1,8 @@
 """Shards of a table and what `experiments.merge` makes of them."""
 
+import fcntl
 import json
+import os
 import sys
 
 import numpy as np
@@ -145,3 +147,12 @@ def test_merged_shards_of_other_programs(run_program, preset, tmp_path, program,
     merged = json.loads((tmp_path / "merged" / "results.json").read_text())
     for cell, other in zip(merged["cells"], alone["cells"], strict=True):
         assert {**cell, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_a_second_run_on_one_folder_is_refused(run_program, tmp_path):
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(files.InUseError, match="is in use by another run"):
+        run_program(table2, tmp_path, **_FEW)
+    assert not list(tmp_path.iterdir())
+    os.close(other)
