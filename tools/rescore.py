@@ -120,8 +120,11 @@ def _worst_cases(answers, values, settings):
         for other, kind, size, correct in answers.values():
             if other == defense and (not size or (kind == norm and size <= eps)):
                 left &= correct[: len(left)]
-        said, row = values[names[defense], column], names[defense]
-        if abs(said - left.mean()) > 1e-9:
+        row = names[defense]
+        said = values.get((row, column))
+        if said is None:
+            yield f"{row}, {column}: results.json has no worst case; the run is not complete."
+        elif abs(said - left.mean()) > 1e-9:
             yield f"{row}, {column}: results.json says {said:.3f}, the images {left.mean():.3f}."
 
 

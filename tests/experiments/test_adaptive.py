@@ -66,7 +66,7 @@ def test_scored_again_the_images_give_the_same_numbers(finished, preset):
     assert problems == [] and checked == len(list((folder / "images").iterdir()))
 
 
-@pytest.mark.parametrize("spoilt", ["attacked", "predicted", "results"])
+@pytest.mark.parametrize("spoilt", ["attacked", "predicted", "results", "unfinished"])
 def test_a_number_that_is_not_that_of_its_images_is_named(finished, preset, tmp_path, spoilt):
     folder, _ = finished
     results = report.read(folder / "results.json")
@@ -82,9 +82,12 @@ def test_a_number_that_is_not_that_of_its_images_is_named(finished, preset, tmp_
     if spoilt == "results":
         for cell in results["cells"]:
             cell["value"] = 0.123
+    if spoilt == "unfinished":
+        results["cells"] = [cell for cell in results["cells"] if cell["row"] != "No Defense"]
     files.write_sealed(tmp_path / "results.json", results)
     problems, _ = rescore.check(tmp_path, str(preset), images=None)
-    assert any({"attacked": "outside", "predicted": "predict", "results": "0.123"}[spoilt] in line for line in problems)
+    said = {"attacked": "outside", "predicted": "predict", "results": "0.123", "unfinished": "not complete"}[spoilt]
+    assert any(said in line for line in problems)
 
 
 @pytest.mark.parametrize(
