@@ -44,6 +44,7 @@ setup(
         "art": ["adversarial-robustness-toolbox==1.20.1"],
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.8",
             "ruff>=0.12",
             "adversarial-robustness-toolbox==1.20.1",
             "foolbox==3.3.4",
