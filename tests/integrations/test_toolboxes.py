@@ -15,9 +15,9 @@ from invgan_tf.evaluation import accuracy
 foolbox = pytest.importorskip("foolbox")
 
 ART_SEARCH = {
-    "learning_rate": 0.2,
+    "learning_rate": 0.05,
     "binary_search_steps": 6,
-    "max_iter": 100,
+    "max_iter": 20,
     "initial_const": 10,
     "batch_size": 200,
     "verbose": False,
@@ -213,3 +213,25 @@ def test_attacks_of_toolboxes_agree_with_the_projects_own_on_200_images(model, d
             )
         assert equal >= 0.99
         assert medians[0] == pytest.approx(medians[1], rel=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(reason="ART descends plainly in tanh space: pixels at an end of the range stay", strict=True)
+@pytest.mark.parametrize(("behind", "count"), [("no defence", 200), ("InvGAN, T = 0", 20)])
+def test_arts_carlini_wagner_agrees_with_the_projects_own(model, digits, behind, count, capsys):
+    evasion, images = pytest.importorskip("art.attacks.evasion"), digits.images[:count]
+    attacked_model = model if behind.startswith("InvGAN") else model.classifier
+    labels = accuracy.predict(attacked_model, images)
+    found = evasion.CarliniL2Method(_art().art_classifier(attacked_model), **ART_SEARCH).generate(images, labels)
+    own = attacks.carlini_wagner_l2(attacked_model, images, labels=labels, batch_size=count)
+    flags = [accuracy.predict(attacked_model, given) != labels for given in (found, own)]
+    medians = [np.median(_norms(given - images)) for given in (found, own)]
+    at_zero = [np.sum((given - images)[images == 0] ** 2) / np.sum((given - images) ** 2) for given in (found, own)]
+    with capsys.disabled():
+        print(
+            f"\nART's CW, {behind}, n = {count}: fooled {flags[0].mean():.3f}, ours {flags[1].mean():.3f}, flags "
+            f"equal on {np.mean(flags[0] == flags[1]):.3f}, median L2 {medians[0]:.4f}, ours {medians[1]:.4f}, share "
+            f"of the squared change on pixels that are 0: {at_zero[0]:.3f}, ours {at_zero[1]:.3f}"
+        )
+    assert np.mean(flags[0] == flags[1]) >= 0.99
+    assert medians[0] == pytest.approx(medians[1], rel=0.03)
