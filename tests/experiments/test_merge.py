@@ -20,6 +20,7 @@ _TYPED += ["--defensegan_steps=2", "--restarts=2", "--bpda_images=2", "--bpda_st
 
 def _run_shard(run_program, program, folder, shard, typed, **values):
     """Runs a shard in this process, as if it had been typed."""
+    figure4._evaluation.cache_clear()  # it holds the store of an earlier run
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(
             sys,
