@@ -235,3 +235,27 @@ def test_arts_carlini_wagner_agrees_with_the_projects_own(model, digits, behind,
         )
     assert np.mean(flags[0] == flags[1]) >= 0.99
     assert medians[0] == pytest.approx(medians[1], rel=0.03)
+
+
+@pytest.mark.slow
+def test_arts_carlini_wagner_finds_the_same_through_arts_own_classifier(model, digits, capsys):
+    """So what keeps it from the project's is ART's own search, not what stands between."""
+    evasion = pytest.importorskip("art.attacks.evasion")
+    estimators = pytest.importorskip("art.estimators.classification")
+    images = digits.images[:10]
+    labels = accuracy.predict(model.classifier, images)
+    plain = estimators.TensorFlowV2Classifier(
+        model.classifier, nb_classes=10, input_shape=images.shape[1:], clip_values=(0.0, 1.0)
+    )
+    found = [
+        evasion.CarliniL2Method(classifier, **ART_SEARCH).generate(images, labels)
+        for classifier in (plain, _art().art_classifier(model.classifier))
+    ]
+    flags = [accuracy.predict(model.classifier, given) != labels for given in found]
+    sizes = [_norms(given - images) for given in found]
+    with capsys.disabled():
+        print(
+            f"\nART's CW, n = 10, its own classifier and the integration: fooled {np.mean(flags, axis=1)}, L2 {sizes}"
+        )
+    np.testing.assert_array_equal(*flags)
+    np.testing.assert_allclose(*sizes, rtol=0.01)
