@@ -6,11 +6,13 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from invgan_tf import files, models, presets
 from invgan_tf.training import replicas
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -73,6 +75,47 @@ def test_two_processes_train_as_one(tmp_path):
     for kind, environments in (("multi_worker", list(_clusters(2))), ("mirrored", [{}])):
         processes = [_start(kind, tmp_path / f"{kind}.npz", names, more) for more in environments]
         _assert_equal(one, _found(tmp_path / f"{kind}.npz", processes))
+
+
+def _inverter_pair(preset, folder):
+    """Two workers that train an inverter together for 300 steps."""
+    command = [sys.executable, "-m", "experiments.train_inverter", "--dataset=mnist", f"--preset_dir={preset}"]
+    command += [f"--output_dir={folder}", "--width=4", "--batch_size=8", "--training_steps=300"]
+    command += ["--checkpoint_every=20", "--distribution=multi_worker", "--deterministic"]
+    return [
+        subprocess.Popen(command, env=os.environ | more, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for more in _clusters(2)
+    ]
+
+
+def _end(processes):
+    errors = [process.communicate(timeout=300)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_its_peer_and_both_go_on(tmp_path):
+    """As if nothing had happened: the weights are those of a pair that nobody disturbed."""
+    preset = tmp_path / "preset"
+    preset.mkdir()
+    presets.save_weights(models.build_generator(width=4), preset / "generator.safetensors")
+    made = {"dataset": "mnist", "width": 4, "sha256": presets.checksum(preset / "generator.safetensors")}
+    files.write_json(preset / "card.json", {"generator": made})
+    _end(_inverter_pair(preset, tmp_path / "undisturbed"))
+
+    pair = _inverter_pair(preset, tmp_path / "killed")
+    checkpoints, deadline = tmp_path / "killed" / "checkpoints", time.monotonic() + 200
+    while not (checkpoints / "ckpt-40").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    pair[1].kill()
+    said = pair[0].communicate(timeout=120)[1].decode()
+    assert pair[0].returncode == 1 and "Traceback" not in said, said
+    reached = max(int(path.name.removeprefix("ckpt-")) for path in checkpoints.glob("ckpt-*[0-9]"))
+    assert 40 <= reached < 300
+    _end(_inverter_pair(preset, tmp_path / "killed"))
+    first, second = (presets.checksum(tmp_path / name / "inverter.safetensors") for name in ("undisturbed", "killed"))
+    print(f"killed after step {reached}")
+    assert first == second
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
