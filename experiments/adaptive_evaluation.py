@@ -36,11 +36,13 @@ def _positive(given):
         numbers = [float(text) for text in given]
     except ValueError:
         return False
-    return bool(numbers) and all(0.0 < number < float("inf") for number in numbers)
+    return (
+        bool(numbers) and all(0.0 < number < float("inf") for number in numbers) and len(set(numbers)) == len(numbers)
+    )
 
 
 for _name in ("linf_eps", "l2_eps", "few_eps", "queries"):
-    flags.register_validator(_name, _positive, "must list positive numbers")
+    flags.register_validator(_name, _positive, "must list positive numbers, each once")
 flags.register_validator("queries", lambda given: all(text.isdecimal() for text in given), "must list whole numbers")
 
 _FAR = 10.0  # by how much an image meant for another model shall fool the one it is made on

@@ -1,5 +1,6 @@
 """Every flag that two programs share, and the way every program starts."""
 
+import math
 import os
 import signal
 import sys
@@ -50,6 +51,12 @@ _FORESEEN = (
     files.InUseError,
     replicas.WorkerLostError,
 )
+
+
+def finite(*names: str) -> None:
+    """Makes flags of floats refuse NaN and infinity, which absl's bounds let through."""
+    for name in names:
+        flags.register_validator(name, lambda given: given is None or math.isfinite(given), "must be a finite number")
 
 
 def output_dir(program: str) -> str:

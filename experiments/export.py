@@ -24,6 +24,8 @@ flags.DEFINE_enum(
 
 FLAGS = whitebox_flags.FLAGS
 
+common_flags.finite("false_positives", "threshold")
+
 
 def main() -> None:
     """Builds classifier, defence and detector from a preset, sets the threshold, and writes the SavedModel."""
@@ -32,13 +34,18 @@ def main() -> None:
     if FLAGS.projector != "exact":
         raise common_flags.FlagError("--projector must be exact: its number of steps is what a server chooses.")
     dataset = card.get("generator", {}).get("dataset")
-    if dataset is None and FLAGS.threshold is None:
-        raise common_flags.FlagError(f"{preset} is of no known dataset: give the --threshold.")
+    if FLAGS.threshold is None:
+        _check_calibration(preset, dataset)
     steps = whitebox_flags.INVGAN_STEPS if FLAGS.steps is None else FLAGS.steps
     folder = pathlib.Path(FLAGS.output_dir or os.path.join("runs", "export", pathlib.Path(preset).name))
     # Where it will be served is not known: float32 is fast everywhere.
     dtype = "float32" if FLAGS.projection_dtype == "auto" else FLAGS.projection_dtype
-    defense = InvGAN.from_preset(preset, dtype=dtype)
+    try:
+        defense = InvGAN.from_preset(preset, dtype=dtype)
+    except ValueError as error:
+        if isinstance(error, presets.PresetError):
+            raise
+        raise common_flags.FlagError(f"--projection_dtype={dtype}: {error}") from error
     detector = AttackDetector(Defended(load_classifier(preset), defense, steps=steps, seed=FLAGS.seed))
     calibrated = None
     if FLAGS.threshold is None:
@@ -65,6 +72,18 @@ def main() -> None:
     }
     files.write_json(folder / "invgan.json", told)
     print(f"Written to {folder}: a SavedModel, T = {steps}, {dtype}; it flags scores above {detector.threshold:.4g}.")
+
+
+def _check_calibration(preset, dataset):
+    """Refuses to set a threshold where there are no clean images, or too few."""
+    if dataset not in data.DATASETS:
+        raise common_flags.FlagError(f"{preset} is of no known dataset: give the --threshold.")
+    there = data.spec(dataset).sizes[FLAGS.calibration_split]
+    if FLAGS.calibration_images > there:
+        raise common_flags.FlagError(
+            f"--calibration_images must be at most {there}, the images of {dataset}'s {FLAGS.calibration_split} split, "
+            f"got {FLAGS.calibration_images}."
+        )
 
 
 def _clean(dataset):

@@ -3,6 +3,7 @@
 The generator is all it needs: no data is read. The folder it writes is a preset: `InvGAN.from_preset(OUTPUT_DIR)`.
 """
 
+import math
 import os
 import pathlib
 
@@ -25,6 +26,32 @@ flags.DEFINE_integer("fresh_latents", 1000, "Latents that the inverter is measur
 
 FLAGS = flags.FLAGS
 
+
+def _numbers(texts):
+    """Returns the finite numbers that a flag lists, none where an entry is no such number."""
+    try:
+        numbers = tuple(float(text) for text in texts)
+    except ValueError:
+        return ()
+    return numbers if all(map(math.isfinite, numbers)) else ()
+
+
+def _is_range(texts):
+    numbers = _numbers(texts)
+    return len(numbers) == 2 and numbers[0] < numbers[1]
+
+
+def _are_weights(texts):
+    numbers = _numbers(texts)
+    return len(numbers) == 3 and min(numbers) >= 0.0 and any(numbers)
+
+
+common_flags.finite("inverter_learning_rate")
+flags.register_validator("pixel_range", _is_range, "must be LOW,HIGH: 2 finite numbers, the lower one first")
+flags.register_validator(
+    "loss_weights", _are_weights, "must be 3 finite numbers with commas, none below 0 and not all of them 0"
+)
+
 _DEFAULT_STEPS, _DEFAULT_BATCH_SIZE = 15_000, 25
 _COLUMNS = {"latent_mse": "Latents", "image_mse": "Images"}
 _ROWS = ("Inverter", "Random", "Constant")
@@ -32,9 +59,7 @@ _ROWS = ("Inverter", "Random", "Constant")
 
 def main() -> None:
     """Trains, measures on fresh latents beside two inverters that look at no image, and writes a preset."""
-    low_high, weights = _numbers("pixel_range", 2), _numbers("loss_weights", 3)
-    if low_high[0] >= low_high[1]:
-        raise common_flags.FlagError(f"--pixel_range must be LOW,HIGH, got {','.join(FLAGS.pixel_range)}.")
+    low_high, weights = _numbers(FLAGS.pixel_range), _numbers(FLAGS.loss_weights)
     if not FLAGS.generator:
         raise common_flags.FlagError("--generator is missing: give a .keras file of your generator.")
     folder = FLAGS.output_dir or os.path.join("runs", "invert", pathlib.Path(FLAGS.generator).stem)
@@ -64,18 +89,6 @@ def main() -> None:
     settings = {"seed": FLAGS.seed, "steps": steps, "batch_size": batch_size, **facts}
     saving.save_preset(folder, InvGAN(generator, inverter, value_range=low_high), facts={**made, **settings})
     _report(folder, title, settings, generator, inverter)
-
-
-def _numbers(name, count):
-    try:
-        numbers = tuple(float(text) for text in FLAGS[name].value)
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count:
-        raise common_flags.FlagError(
-            f"--{name} must be {count} numbers with commas, got {','.join(FLAGS[name].value)}."
-        )
-    return numbers
 
 
 def _report(folder, title, settings, generator, inverter):

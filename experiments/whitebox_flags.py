@@ -79,6 +79,7 @@ flags.register_multi_flags_validator(
     lambda given: given["projector"] == "exact" or (given["steps"], given["defensegan_steps"]) == (None, None),
     "--steps and --defensegan_steps are the exact projector's: leave them out with --projector=fast",
 )
+common_flags.finite("false_positive_rate")
 flags.register_validator("attacks", _known(COLUMNS), f"must list some of {', '.join(COLUMNS)}, each once")
 flags.register_validator("defenses", _known(ROWS), f"must list some of {', '.join(ROWS)}, each once")
 

@@ -19,14 +19,13 @@ class Server(tf.Module):
         steps: T of the first signature; the model's own by default.
 
     Raises:
-        ValueError: for a detector without a threshold, or another projector.
+        ValueError: for anything but a detector with a threshold, or another projector.
     """
 
     def __init__(self, detector: defenses.AttackDetector, *, steps: int | None = None):
         super().__init__(name="server")
+        _check(detector)
         model = detector.model
-        if detector.threshold is None:
-            raise ValueError("The detector has no threshold yet: call calibrate(clean_images) first.")
         if model.projector != "exact":
             raise ValueError(f"Only the exact projector can be exported, got {model.projector!r}.")
         self.steps = model.steps if steps is None else validation.check_count("steps", steps, 0)
@@ -79,6 +78,13 @@ class Server(tf.Module):
         return run(images, tf.reshape(latents, (-1, model.restarts, defense.latent_dim)), 0)[0]
 
 
+def _check(detector):
+    if not isinstance(detector, defenses.AttackDetector):
+        raise ValueError(f"Expected an AttackDetector, got {type(detector).__name__}.")
+    if detector.threshold is None:
+        raise ValueError("The detector has no threshold yet: call calibrate(clean_images) first.")
+
+
 def export(detector: defenses.AttackDetector, folder: str | os.PathLike, *, steps: int | None = None) -> None:
     """Writes a SavedModel that classifies images and tells attacks (paper, section 3.3).
 
@@ -94,7 +100,7 @@ def export(detector: defenses.AttackDetector, folder: str | os.PathLike, *, step
         steps: T; the model's own by default.
 
     Raises:
-        ValueError: for a detector without a threshold, a projector that is not the exact one, or bad steps.
+        ValueError: for anything but a detector with a threshold, a projector that is not the exact one, or bad steps.
     """
     server = Server(detector, steps=steps)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # no gradient is left to take
@@ -103,6 +109,7 @@ def export(detector: defenses.AttackDetector, folder: str | os.PathLike, *, step
 
 def answers(detector: defenses.AttackDetector, images) -> dict[str, np.ndarray]:
     """Returns what the SavedModel of this detector answers, computed by the library itself; for comparison."""
+    _check(detector)
     projected = detector.model.project(images).images
     probabilities = tf.nn.softmax(accuracy.outputs(detector.model.classifier, projected)).numpy()
     score = detection.feature_score(detector.model.classifier, np.asarray(images, np.float32), projected)

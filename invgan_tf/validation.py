@@ -61,11 +61,11 @@ def check_labels(labels, count: int, num_classes: int) -> np.ndarray:
     return labels.astype(np.int32)
 
 
-def check_range(value_range) -> tuple[float, float]:
+def check_range(value_range, name: str = "value_range") -> tuple[float, float]:
     """Returns lowest and highest pixel, which may be infinite, or raises ValueError."""
     pair = tuple(value_range) if isinstance(value_range, (tuple, list, np.ndarray)) else ()
     if len(pair) != 2 or not all(isinstance(end, numbers.Real) for end in pair) or not pair[0] < pair[1]:
-        raise ValueError(f"value_range must be the lowest and the highest pixel, got {value_range!r}.")
+        raise ValueError(f"{name} must be the lowest and the highest pixel, got {value_range!r}.")
     return float(pair[0]), float(pair[1])
 
 

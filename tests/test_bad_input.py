@@ -15,7 +15,8 @@ from absl.testing import flagsaver
 
 import experiments
 import invgan_tf
-from invgan_tf import attacks, data, files, inversion, models, presets, validation
+from experiments import common_flags, export
+from invgan_tf import attacks, data, files, inversion, models, presets, serving, validation
 from invgan_tf.attacks import substitute
 from invgan_tf.defenses import detector
 from invgan_tf.evaluation import accuracy, detection, means
@@ -122,7 +123,15 @@ def _nets():
         "defensegan": defensegan,
         "defended": invgan_tf.Defended(classifier, invgan),
         "detector": invgan_tf.AttackDetector(invgan_tf.Defended(classifier, invgan)),
+        "calibrated": _calibrated(invgan_tf.Defended(classifier, invgan)),
+        "fast": _calibrated(invgan_tf.Defended(classifier, invgan, projector="fast")),
     }
+
+
+def _calibrated(model):
+    found = invgan_tf.AttackDetector(model)
+    found.threshold = 0.1
+    return found
 
 
 _GOOD = _filled(0.5)
@@ -166,10 +175,11 @@ def _bpda_like(name, **wrong):
     def call(model=None, **arguments):
         return getattr(attacks, name)(model() if model else _nets()["defended"], **arguments)
 
-    right = {"images": _GOOD} | ({} if name in ("bpda", "bpda_authors") else {"eps": 0.3})
+    right = {"images": _GOOD} | ({} if name in ("bpda", "bpda_authors", "Anchored") else {"eps": 0.3})
     right |= {"threshold": 0.1} if name == "evade_detector" else {}
     foreign = [] if name == "evade_detector" else _FOREIGN
-    common = {"images": _PIXELS, "labels": _LABELS, "value_range": _RANGES, "indices": _INDICES, "model": foreign}
+    common = {"images": _PIXELS, "indices": _INDICES, "model": foreign}
+    common |= {} if name == "Anchored" else {"labels": _LABELS, "value_range": _RANGES}
     return Call(f"attacks.{name}", call, right, common | _SEED | wrong)
 
 
@@ -195,6 +205,50 @@ _FLAG_WRONGS = [
 ]
 _FLAGS_GIVEN = np.array([True, False, True])
 
+_DETECTORS = [
+    Wrong("nothing", lambda: None, "Expected an AttackDetector, got NoneType"),
+    Wrong("model", lambda: _nets()["defended"], "Expected an AttackDetector, got Defended"),
+    Wrong("uncalibrated", lambda: _nets()["detector"], r"no threshold yet: call calibrate\(clean_images\) first"),
+]
+
+
+def _toolbox(name, attribute):
+    """A class or function of an integration; its cases are skipped where the extra is absent."""
+
+    def call(first=lambda: _nets()["defended"], **arguments):
+        module = pytest.importorskip(f"invgan_tf.integrations.{name}", exc_type=ImportError)
+        return getattr(module, attribute)(first(), **arguments)
+
+    return call
+
+
+def _preprocess(images):
+    art = pytest.importorskip("invgan_tf.integrations.art", exc_type=ImportError)
+    return art.ProjectionPreprocessor(_nets()["invgan"])(images)
+
+
+_BOUNDS = [wrong._replace(message=wrong.message.replace("value_range", "bounds")) for wrong in _RANGES]
+_TOOLBOXES = [
+    Call("art.ProjectionPreprocessor", _toolbox("art", "ProjectionPreprocessor"), {
+        "first": lambda: _nets()["invgan"],
+    }, {
+        **_STEPS, **_SEED, **_PROJECTOR, "restarts": _count("restarts", 1, optional=True),
+        "first": [Wrong("nothing", lambda: None, "needs a defence, got NoneType"),
+                  Wrong("model", lambda: _nets()["defended"], "needs a defence, got Defended")],
+    }),
+    Call("art.ProjectionPreprocessor()", _preprocess, {}, {"images": _PIXELS}),
+    Call("art.art_classifier", _toolbox("art", "art_classifier"), {}, {
+        "value_range": _RANGES, "first": [Wrong("nothing", lambda: None, "NoneType does not tell the shape")],
+    }),
+    Call("foolbox.FoolboxModel", _toolbox("foolbox", "FoolboxModel"), {}, {
+        "bounds": _BOUNDS, "first": [Wrong("nothing", lambda: None, "needs a Keras model, got NoneType")],
+        "logits_dtype": [Wrong("name", "float16", "logits_dtype must be 'float64' or 'float32', got 'float16'"),
+                         Wrong("nothing", None, "logits_dtype must be")],
+    }),
+]  # fmt: skip
+
+# The functions of invgan_tf.losses are not here: they are graph functions of tensors, which run in every step of every
+# training and check nothing; their callers, the trainers and `train_inverter`, do.
 CALLS = [
     Call("InvGAN.project", _of("invgan", "project"), {"images": _GOOD}, _PROJECT | _STEPS | _PROJECTOR),
     Call("DefenseGAN.project", _of("defensegan", "project"), {"images": _GOOD}, _PROJECT | _STEPS | _PROJECTOR),
@@ -252,9 +306,24 @@ CALLS = [
             ]
         },
     ),
-    Call("Defended", _with(invgan_tf.Defended, "classifier", "invgan"), {}, _STEPS | _PROJECTOR | {
-        "restarts": _count("restarts", 1, optional=True)
-    }),
+    Call(
+        "Defended",
+        lambda classifier=None, defense=None, **more: invgan_tf.Defended(
+            classifier() if classifier else _nets()["classifier"], defense() if defense else _nets()["invgan"], **more
+        ),
+        {},
+        _STEPS | _PROJECTOR | _SEED | {
+            "restarts": _count("restarts", 1, optional=True),
+            "classifier": [
+                Wrong("nothing", lambda: None, "Keras model as its classifier, got NoneType"),
+                Wrong("function", lambda: np.mean, "Keras model as its classifier, got"),
+            ],
+            "defense": [
+                Wrong("nothing", lambda: None, "needs an InvGAN or another defence, got NoneType"),
+                Wrong("generator", lambda: _nets()["generator"], "needs an InvGAN or another defence, got Functional"),
+            ],
+        },
+    ),
     Call("InvGAN", _with(invgan_tf.InvGAN, "generator", "inverter"), {}, {
         "steps": _count("steps", 0), "restarts": _count("restarts", 1),
         "dtype": [Wrong("name", "float8", "dtype must be 'float32' or 'bfloat16', got 'float8'")],
@@ -292,6 +361,15 @@ CALLS = [
         penalties=[Wrong("none", (), "penalties must be"), Wrong("negative", (1.0, -1.0), "penalties must be"),
                    Wrong("number", 3.0, "penalties must be")],
     ),
+    _bpda_like("Anchored", steps=_count("steps", 0), restarts=_count("restarts", 1)),
+    Call("serving.export", lambda detector=None, **more: serving.export(
+        detector() if detector else _nets()["calibrated"], "nowhere", **more
+    ), {}, {"detector": [
+        *_DETECTORS, Wrong("fast", lambda: _nets()["fast"], "Only the exact projector can be exported, got 'fast'"),
+    ], **_STEPS}),
+    Call("serving.answers", lambda images, detector=None: serving.answers(
+        detector() if detector else _nets()["calibrated"], images
+    ), {"images": _GOOD}, {"detector": _DETECTORS, "images": _PIXELS}),
     Call("substitute.Settings", substitute.Settings, {}, {
         **{name: _count(name, 1) for name in ("rounds", "epochs", "batch_size")},
         **{name: _positive(name) for name in ("step", "learning_rate")},
@@ -376,6 +454,7 @@ CALLS = [
         **{name: _count(name, 1) for name in ("steps", "chunk", "checkpoint_every", "summary_every")},
         "snapshot_every": _count("snapshot_every", 1, optional=True),
     }),
+    *_TOOLBOXES,
     Call("validation.check_count", validation.check_count, {"name": "rounds", "minimum": 2}, {
         "value": _count("rounds", 2),
     }),
@@ -418,7 +497,7 @@ def _wrong_texts(flag):
         outside = [str(bound + step) for bound, step in zip(bounds, (-1, 1)) if bound is not None]
         return ["many", "1.5", "", "nan", *outside]
     if kind == "FloatParser":
-        return ["much", "", *(["-1e9"] if flag.parser.lower_bound is not None else [])]
+        return ["much", "", "nan", "inf", "-inf", *(["-1e9"] if flag.parser.lower_bound is not None else [])]
     if kind == "EnumParser":
         return ["no_such_choice", "", flag.parser.enum_values[0].upper() + "x"]
     if kind == "BooleanParser":
@@ -439,6 +518,7 @@ def test_wrong_flags_are_refused_by_name(name, text):
         flags.FLAGS(["program", f"--{name}={text}"])
 
 
+_EPS = ("linf_eps", "l2_eps", "few_eps")
 LIST_FLAGS = {  # flag: members that are right, and wrong lists
     "attacks": ["magic", "clean,clean", "", "CLEAN"],
     "defenses": ["magic", "none,none", ""],
@@ -447,10 +527,10 @@ LIST_FLAGS = {  # flag: members that are right, and wrong lists
     "invgan_steps": ["", "5,1", "1,1", "-1,2", "a", "1.5"],
     "defensegan_marks": ["", "5,1", "1,1", "-1,2", "a"],
     "restarts_shown": ["", "5,1", "1,1", "-1,2", "a"],
-    "linf_eps": ["", "0", "-1,2", "far", "inf"],
-    "l2_eps": ["", "0", "-1,2", "far", "inf"],
-    "few_eps": ["", "0", "-1,2", "far", "inf"],
-    "queries": ["", "0", "-1,2", "many", "1.5"],
+    **{name: ["", "0", "-1,2", "far", "0.1,inf", "0.1,nan", "0.1,,0.3", "0.1,0.10"] for name in _EPS},
+    "queries": ["", "0", "-1,2", "many", "1.5", "1000,nan", "1000,,5000", "5,5"],
+    "pixel_range": ["", "0", "1,0", "0,0", "0,1,2", "zero,1", "0,nan", "-inf,1", "0,,1"],
+    "loss_weights": ["", "1", "1,2", "1,2,3,4", "1,2,many", "1,-1,1", "1,nan,1", "1,inf,1", "0,0,0"],
 }
 
 
@@ -467,6 +547,51 @@ def test_every_number_choice_and_switch_has_cases():
     for name in ("no_such_flag", "num_imagesx"):
         with flagsaver.flagsaver(), pytest.raises(flags.UnrecognizedFlagError, match=name):
             flags.FLAGS(["program", f"--{name}=1"])
+
+
+_VALIDATION = {"calibration_images": 60_000, "calibration_split": "validation"}
+EXPORTS = {  # flags of experiments.export that do not fit together, or not to the preset: one line, before any work
+    "projector": ({"projector": "fast"}, "--projector must be exact"),
+    "preset": ({"preset": "nothing"}, "No preset 'nothing'"),
+    "digits": ({"calibration_images": 10_001}, "--calibration_images must be at most 10000, .* got 10001"),
+    "validation": (_VALIDATION, r"must be at most \d+, the images of mnist's validation split, got 60000"),
+    "foreign": ({"preset": "own"}, "own is of no known dataset: give the --threshold"),
+    "bfloat16": (
+        {"preset": "own", "projection_dtype": "bfloat16", "threshold": 0.1},
+        "--projection_dtype=bfloat16: .* cannot be folded",
+    ),
+    "classifier": ({"preset": "own", "projection_dtype": "float32", "threshold": 0.1}, "has no part 'classifier_a'"),
+}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder with a preset "own", whose generator is no chain of layers and of no known dataset."""
+    latents = keras.Input((3,))
+    drawn = keras.layers.Dense(16, "sigmoid")(latents)
+    drawn = keras.layers.Average()([drawn, keras.layers.Dense(16, "sigmoid")(latents)])
+    generator = keras.Model(latents, keras.layers.Reshape((4, 4, 1))(drawn))
+    inverse = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    folder = tmp_path_factory.mktemp("own")
+    invgan_tf.save_preset(folder / "own", invgan_tf.InvGAN(generator, inverse))
+    return folder
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_what_cannot_be_exported_is_refused_before_work(own, tmp_path, monkeypatch, kind):
+    given, message = EXPORTS[kind]
+    if given.get("preset") == "own":
+        given = given | {"preset": str(own / "own")}
+    monkeypatch.setattr(data, "load", lambda *arguments, **keywords: pytest.fail("images were read"))
+    _program_flags()
+    flags.FLAGS(["program"])
+    with (
+        flagsaver.flagsaver(output_dir=str(tmp_path / "new"), **given),
+        pytest.raises((common_flags.FlagError, presets.PresetError), match=message) as caught,
+    ):
+        export.main()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
 
 
 # Files of a preset.

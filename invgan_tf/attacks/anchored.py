@@ -40,13 +40,14 @@ class Anchored(keras.Model):
         name: str = "anchored",
     ):
         super().__init__(name=name)
-        labels = np.zeros(len(images), np.int32)  # of no use here
-        attacked, images, _, indices = attacker.prepare(model, images, labels, indices, seed, model.defense.value_range)
+        validation.check_count("steps", steps, 0)
+        validation.check_count("restarts", restarts, 1)
+        labels = np.zeros(np.shape(images)[:1], np.int32)  # of no use here
+        value_range = model.defense.value_range if isinstance(model, Defended) else (0.0, 1.0)  # `prepare` refuses it
+        attacked, images, _, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
         self.classifier, self.defense, self.steps = attacked.classifier, attacked.defense, steps
         self._all, self._restarts = attacked.restarts, min(attacked.restarts, restarts)
         self._seed, self._numbers = attacked.seed, tf.constant(indices)
-        validation.check_count("steps", steps, 0)
-        validation.check_count("restarts", restarts, 1)
         own = attacked.steps if attacked.projector == "exact" else attacked.defense.steps
         path = attacked.defense.trajectory(
             images, [own], restarts=attacked.restarts, seed=attacked.seed, indices=indices

@@ -29,7 +29,8 @@ class Defended(keras.Model):
         seed: key of the projection's random starts.
 
     Raises:
-        ValueError: for an unknown projector, or steps and restarts that are no counts.
+        ValueError: for a classifier that is no Keras model, a defence that is none, an unknown projector, or steps,
+            restarts and a seed that are no counts.
 
     Example:
         >>> digits = data.load("mnist", "test", limit=2)
@@ -51,12 +52,16 @@ class Defended(keras.Model):
         name: str = "defended",
     ):
         super().__init__(name=name)
+        if not isinstance(classifier, keras.Model):
+            raise ValueError(f"Defended needs a Keras model as its classifier, got {type(classifier).__name__}.")
+        if not isinstance(defense, base.Defense):
+            raise ValueError(f"Defended needs an InvGAN or another defence, got {type(defense).__name__}.")
         self.classifier = classifier
         self.defense = defense
         self.projector = defense.check_projector(projector)
         self.steps = defense.default_steps(projector) if steps is None else validation.check_count("steps", steps, 0)
         self.restarts = defense.restarts if restarts is None else validation.check_count("restarts", restarts, 1)
-        self.seed = seed
+        self.seed = validation.check_count("seed", seed, 0)
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:

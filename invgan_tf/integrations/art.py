@@ -110,7 +110,7 @@ def art_classifier(model: keras.Model, *, value_range: tuple[float, float] | Non
         An ART classifier: `predict` gives logits.
 
     Raises:
-        ValueError: for a model that does not tell its input's shape.
+        ValueError: for a model that does not tell its input's shape, or a value_range that is none.
 
     Example:
         >>> digits = data.load("mnist", "test", limit=4)
@@ -121,8 +121,10 @@ def art_classifier(model: keras.Model, *, value_range: tuple[float, float] | Non
         (4, 28, 28, 1)
     """
     preprocessor = None
+    if value_range is not None:
+        value_range = validation.check_range(value_range)
     if isinstance(model, defenses.Defended):
-        value_range = value_range or model.defense.value_range
+        value_range = model.defense.value_range if value_range is None else value_range
         preprocessor = ProjectionPreprocessor(
             model.defense, steps=model.steps, restarts=model.restarts, projector=model.projector, seed=model.seed
         )

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from invgan_tf import defenses
+from invgan_tf import defenses, validation
 
 try:
     import foolbox
@@ -26,7 +26,7 @@ class FoolboxModel(foolbox.models.TensorFlowModel):
             Carlini-Wagner does; it needs no cross-entropy).
 
     Raises:
-        ValueError: for another logits_dtype.
+        ValueError: for another logits_dtype, anything but a Keras model, or bounds that are none.
 
     Example:
         >>> digits = data.load("mnist", "test", limit=4)
@@ -40,6 +40,9 @@ class FoolboxModel(foolbox.models.TensorFlowModel):
     def __init__(self, model: keras.Model, *, bounds: tuple[float, float] | None = None, logits_dtype: str = "float64"):
         if logits_dtype not in ("float64", "float32"):
             raise ValueError(f"logits_dtype must be 'float64' or 'float32', got {logits_dtype!r}.")
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"FoolboxModel needs a Keras model, got {type(model).__name__}.")
         if bounds is None:
             bounds = model.defense.value_range if isinstance(model, defenses.Defended) else (0.0, 1.0)
+        bounds = validation.check_range(bounds, "bounds")
         super().__init__(lambda images: tf.cast(model(images, training=False), logits_dtype), bounds)
