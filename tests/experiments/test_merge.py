@@ -150,6 +150,43 @@ def test_merged_shards_of_other_programs(run_program, preset, tmp_path, program,
         assert {**cell, "seconds": 0} == {**other, "seconds": 0}
 
 
+@pytest.mark.slow
+def test_four_shards_predict_as_one_run_does(run_program, tmp_path, capfd):
+    """On the packaged preset, without --deterministic: the share of predictions that agree, image by image."""
+    count = 200
+    values = {"preset_dir": None, "attacks": ["clean", "fgsm"], "num_images": count, "steps": 20, "defensegan_steps": 5}
+    typed = [f"--num_images={count}", "--attacks=clean,fgsm", "--steps=20", "--defensegan_steps=5", "--restarts=2"]
+    typed += ["--dataset=mnist", "--projection_dtype=float32", "--bpda_images=2", "--bpda_steps=1", "--workers=1"]
+    parts = [tmp_path / str(number) for number in (1, 2, 3, 4)]
+    for number, folder in enumerate(parts, start=1):
+        _run_shard(run_program, table2, folder, f"{number}/4", typed, **values)
+    with pytest.raises(SystemExit):
+        _merge(tmp_path / "merged", *parts)
+    projections = list((tmp_path / "merged" / "cells").glob("projection-*.npz"))
+    assert len(projections) == 2 * 2 * 4  # the shards' own: none was made again
+    predicted = [_predictions(run_program, tmp_path / run, values) for run in ("alone", "merged")]
+    agree = predicted[0] == predicted[1]
+    with capfd.disabled():
+        print(f"\n{agree.sum()} of {agree.size} predictions agree ({agree.shape[0]} cells of {agree.shape[1]} images)")
+    assert agree.shape == (6, count)
+    assert agree.mean(axis=1).min() >= 0.995
+
+
+def _predictions(run_program, folder, values):
+    """Runs the table over what is stored, and returns the classes that its cells were counted from, `[cells, n]`."""
+    joined = []
+    with pytest.MonkeyPatch.context() as patch:
+        add = table2._add
+
+        def note(table, attack, defense, outcome):
+            joined.append(outcome.logits.argmax(axis=1))
+            add(table, attack, defense, outcome)
+
+        patch.setattr(table2, "_add", note)
+        run_program(table2, folder, **values)
+    return np.array(joined)
+
+
 def test_a_second_run_on_one_folder_is_refused(run_program, tmp_path):
     other = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
