@@ -1,7 +1,7 @@
 """What each phase costs against images, steps and workers, and the model that follows: `python -m benchmarks.scaling`.
 
-Costs are processor seconds of one thread, which other work on the machine disturbs less than the clock does. The rates
-of one and two workers are by the clock, each worker on a core of its own, both on the same batch and the same images.
+Costs are processor seconds of one thread, which other work on the machine disturbs less than the clock does. One and
+two workers, of one thread each, are measured by the clock too, which means something where each has a core of its own.
 The model is a straight line through the costs; the paper's full budget is what it extends to: an estimate.
 """
 
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tabulate
@@ -39,7 +40,7 @@ _BATCHES = {"GAN training": (10, 25, 50), "inverter training": (6, 12, 25)}
 _PLAIN = {"tablefmt": "github", "disable_numparse": True}
 _STEPS = 4  # of training, in a measured chunk
 _IMAGES, _DESCENT = (5, 10, 20), (5, 10, 20)
-_RUNS = (5, 25)  # steps of workers' trainings
+_RUNS = (5, 65)  # steps of workers' trainings
 
 
 def main() -> None:
@@ -123,47 +124,56 @@ def _attacks():
 # What two workers cost together, against one.
 
 
-def _worker_costs() -> dict[str, list[float]]:
-    """Returns processor seconds of one worker and of two together: a projection's image-step, a training step."""
+class Spent(NamedTuple):
+    """Seconds that a piece of work took: of the processor, all workers together, and by the clock."""
+
+    processor: float
+    clock: float
+
+
+def _worker_costs() -> dict[str, list[Spent]]:
+    """Returns what one worker and two together spend: on a projection's image-step, on a training step."""
     costs = {"InvGAN, an image-step": [_projection_cost(count) for count in (1, 2)]}
     costs["inverter training, a step of 24 latents"] = [_training_cost(count) for count in (1, 2)]
     return costs
 
 
-def _projection_cost(count: int) -> float:
-    """Returns what processes that have a shard of the images each spend on an image-step."""
+def _projection_cost(count: int) -> Spent:
+    """Returns what processes that have a shard of the images each spend on an image-step; they begin together."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    arguments = str(_preset()), FLAGS.dataset, count, results
+    arguments = str(_preset()), FLAGS.dataset, count, context.Barrier(count), results
     processes = [context.Process(target=_project_shard, args=(index, *arguments)) for index in range(count)]
     for process in processes:
         process.start()
-    spent = sum(results.get() for _ in processes)
+    spent = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    return spent / (_IMAGES[-1] * _DESCENT[-1])
+    work = _IMAGES[-1] * _DESCENT[-1]
+    return Spent(sum(one.processor for one in spent) / work, max(one.clock for one in spent) / work)
 
 
-def _project_shard(index, preset, dataset, count, results):
+def _project_shard(index, preset, dataset, count, together, results):
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     defense = defenses.InvGAN.from_preset(preset)
     images = data.load(dataset, "test", limit=_IMAGES[-1]).images[index::count]
     defense.project(images, steps=_DESCENT[-1])
-    began = time.process_time()
+    together.wait()
+    began = Spent(time.process_time(), time.perf_counter())
     defense.project(images, steps=_DESCENT[-1])
-    results.put(time.process_time() - began)
+    results.put(Spent(time.process_time() - began.processor, time.perf_counter() - began.clock))
 
 
-def _training_cost(count: int) -> float:
+def _training_cost(count: int) -> Spent:
     """Returns what the workers of one training spend on a step: of a longer run more than of a shorter, each alone."""
-    spent = [_training(count, steps) for steps in _RUNS]
-    return (spent[1] - spent[0]) / (_RUNS[1] - _RUNS[0])
+    short, long = (_training(count, steps) for steps in _RUNS)
+    return Spent(*((more - less) / (_RUNS[1] - _RUNS[0]) for less, more in zip(short, long)))
 
 
 def _training(count, steps):
     workers = _addresses(count)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "experiments.train_inverter", f"--dataset={FLAGS.dataset}", "--batch_size=24"]
         command += [f"--training_steps={steps}", f"--output_dir={folder}/run", f"--preset_dir={_preset()}"]
@@ -171,14 +181,15 @@ def _training(count, steps):
         processes = []
         for index in range(count):
             cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-            environment = os.environ | ({"TF_CONFIG": json.dumps(cluster)} if count > 1 else {})
+            environment = os.environ | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+            environment |= {"TF_CONFIG": json.dumps(cluster)} if count > 1 else {}
             processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
         for process in processes:
             errors = process.communicate()[1]
             if process.returncode:
                 raise RuntimeError(f"A worker ended with {process.returncode}: {errors[-500:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    clock, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Spent(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, clock)
 
 
 def _addresses(count):
@@ -189,7 +200,7 @@ def _addresses(count):
     return found
 
 
-def _tables(phases: Sequence[cost_model.Phase], shared: dict[str, list[float]]) -> str:
+def _tables(phases: Sequence[cost_model.Phase], shared: dict[str, list[Spent]]) -> str:
     body = []
     for phase in phases:
         start, slope, fit = phase.line()
@@ -198,10 +209,18 @@ def _tables(phases: Sequence[cost_model.Phase], shared: dict[str, list[float]]) 
     headers = ["phase", "work", "seconds of one thread", "model", "R squared"]
     text = tabulate.tabulate(body, headers, **_PLAIN)
     if shared:
-        body = [[name, f"{one:.4g}", f"{two:.4g}", f"{2 * one / two:.2f}"] for name, (one, two) in shared.items()]
-        text += "\n\n" + tabulate.tabulate(
-            body, ["processor seconds", "1 worker", "2 workers together", "gain at best"], **_PLAIN
-        )
+        headers = ["work", "processor seconds, 1 worker", "2 together", "gain at best", "clock, 1 worker", "2", "gain"]
+        body = [
+            [
+                name,
+                *(f"{seconds:.3g}" for seconds in (one.processor, two.processor)),
+                f"{2 * one.processor / two.processor:.2f}",
+                *(f"{seconds:.3g}" for seconds in (one.clock, two.clock)),
+                f"{one.clock / two.clock:.2f}",
+            ]
+            for name, (one, two) in shared.items()
+        ]
+        text += "\n\n" + tabulate.tabulate(body, headers, **_PLAIN)
     hours, work = cost_model.budget(phases, _IMAGES[-1]), cost_model.operations()
     one = {name: count / (FLAGS.gpu_teraflops * 1e12 * 3600.0) for name, count in work.items()}
     body = [

@@ -38,6 +38,6 @@ def test_the_papers_budget_follows_the_lines():
     assert hours["InvGAN, four columns"] == pytest.approx(4 * 10_000 * 1000 * 0.003 / 3600)
     assert hours["BPDA on DefenseGAN, cold"] == pytest.approx(10_000 * 400 * 2000 * 0.002 / 3600)
     flags.FLAGS(["program"])
-    text = scaling._tables(phases, {"a step": [2.0, 2.5]})
-    assert "1.60" in text and set(cost_model.operations()) == set(hours)
+    text = scaling._tables(phases, {"a step": [scaling.Spent(2.0, 2.0), scaling.Spent(2.5, 1.6)]})
+    assert "| 1.60 " in text and "| 1.25 " in text and set(cost_model.operations()) == set(hours)
     assert all(name in text for name in hours)
