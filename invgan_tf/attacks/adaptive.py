@@ -10,11 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from invgan_tf import projection, validation
-from invgan_tf.attacks import attacker, bounded, carlini_wagner, tangent
+from invgan_tf.attacks import attacker, bounded, carlini_wagner, gradient, tangent
 from invgan_tf.defenses import Defended, InvGAN
 from invgan_tf.evaluation import accuracy
 
-_CONFIDENCE = 6.0  # a warm projection lags: fooled by this much, the cold one mostly is
 _UNDER = 0.7  # part of the detector's threshold that the joint attack aims below
 _WEIGHTS = (2.0, 8.0, 0.5)  # of the detector in the joint loss, one restart after the other
 _TARGETS = 3  # classes towards which the attack may begin
@@ -176,8 +175,7 @@ def _first_points(classifier, images, labels, eps, norm, value_range, threshold)
     for sign, classes in [(1.0, labels), *((-1.0, column) for column in others.T)]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
-            logits = tf.cast(classifier(images, training=False), tf.float64)
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.constant(classes, tf.int32), logits)
+            loss = gradient.cross_entropy(tf.constant(classes, tf.int32), classifier(images, training=False))
         slope = tape.gradient(loss, images)
         step = tf.sign(slope) if norm == "inf" else slope / bounded.lengths(slope)
         yield bounded.into_ball(images + sign * eps * step, images, eps, norm, value_range).numpy()
@@ -207,9 +205,8 @@ def _state(defense, numbers, key, weight, offset):
 
 def _likely(defense, targets, latents, restarts):
     """Returns the rows of each image's restarts whose loss is in the better half: those the defence may come to."""
-    loss = tf.reshape(projection.explain(defense.draw, latents, targets)[1], (-1, restarts))
-    _, likely = tf.math.top_k(-loss, (restarts + 1) // 2)
-    return tf.reshape(likely + restarts * tf.range(tf.shape(loss)[0])[:, None], [-1])
+    likely = attacker.likely(projection.explain(defense.draw, latents, targets)[1], restarts)
+    return tf.reshape(likely + restarts * tf.range(tf.shape(likely)[0])[:, None], [-1])
 
 
 def _score(classifier, pixels, seen, views):
@@ -238,7 +235,7 @@ def _walk(model, norm, value_range, inner_steps, draws, slope, threshold):
         def hinge(drawn):
             logits = model.classifier(drawn, training=False)
             margin = carlini_wagner.margin(tf.reshape(logits, (-1, views, logits.shape[1])), labels)
-            return tf.reduce_mean(tf.nn.relu(margin + _CONFIDENCE), axis=1)
+            return tf.reduce_mean(tf.nn.relu(margin + attacker.WARM_CONFIDENCE), axis=1)
 
         if slope is None:
             drawn = draw(tf.gather(moving + offset, likely))

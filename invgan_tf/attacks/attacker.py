@@ -3,10 +3,12 @@
 import functools
 
 import numpy as np
+import tensorflow as tf
 
 from invgan_tf import validation
 from invgan_tf.defenses import Defended
 
+WARM_CONFIDENCE = 6.0  # a warm projection lags: fooled by this much, the cold one mostly is (tools.compare_bpda)
 _ATTACKER = 2**31  # no evaluator's seed is so large: the attacker never knows the evaluator's random starts
 
 
@@ -15,7 +17,7 @@ def prepare(
 ) -> tuple[Defended, np.ndarray, np.ndarray, np.ndarray]:
     """Checks the arguments that attacks on a defence share; returns the model under the attacker's seed with them."""
     if not isinstance(model, Defended):
-        raise ValueError(f"BPDA attacks a Defended classifier, got {type(model).__name__}.")
+        raise ValueError(f"This function attacks a Defended classifier, got {type(model).__name__}.")
     images = validation.check_images(images, model.defense.image_shape, value_range)
     attacked = _with_seed(model, _ATTACKER + validation.check_count("seed", seed, 0))
     indices = validation.check_indices(indices, len(images))
@@ -35,3 +37,17 @@ def _with_seed(model, seed):
         projector=model.projector,
         seed=seed,
     )
+
+
+def likely(loss: tf.Tensor, restarts: int) -> tf.Tensor:
+    """Returns which restarts of each image a defence may come to, `[n, (restarts + 1) // 2]`: those of lower loss.
+
+    What fools the best restart of one seed alone mostly does so by that seed's luck (Athalye et al. 2018: expectation
+    over the defence's randomness); the worse half hold restarts that no image moves.
+
+    Args:
+        loss: of every restart, `[n * restarts]`.
+        restarts: of the defence.
+    """
+    _, found = tf.math.top_k(-tf.reshape(loss, (-1, restarts)), (restarts + 1) // 2)
+    return found

@@ -11,7 +11,6 @@ from invgan_tf.attacks import attacker, carlini_wagner
 from invgan_tf.defenses import Defended
 from invgan_tf.defenses.defended import straight_through
 
-_WARM_CONFIDENCE = 6.0  # a warm projection lags: fooled by this much, the cold one mostly is (tools.compare_bpda)
 _SEEDS = 3  # of the attacker's, that a candidate must hold under where a projector drops restarts
 _START_SHARE = 4  # the warm attack starts from the clean image projected with this part of the steps
 
@@ -26,16 +25,11 @@ def _rule_steps(model):
 
 
 def _views(model, targets, latents, restarts):
-    """Returns the logits that the defence may come to, `[n, views, classes]`: the better half of the restarts.
-
-    What fools the best restart of one seed alone mostly does so by that seed's luck (Athalye et al.
-    2018: expectation over the defence's randomness); the worse half hold restarts that no image moves.
-    """
+    """Returns the logits of each image's likely restarts, `[n, views, classes]`."""
     projected, loss = projection.explain(model.defense.draw, latents, targets)
     logits = model.classifier(straight_through(targets, projected), training=False)
     logits = tf.reshape(logits, (-1, restarts, logits.shape[1]))
-    _, likely = tf.math.top_k(-tf.reshape(loss, (-1, restarts)), (restarts + 1) // 2)
-    return tf.gather(logits, likely, batch_dims=1)
+    return tf.gather(logits, attacker.likely(loss, restarts), batch_dims=1)
 
 
 @functools.lru_cache(maxsize=4)
@@ -149,7 +143,7 @@ def bpda(
     state = (tf.constant(indices),)
     if inner_steps is not None:
         inner_steps = max(1, validation.check_count("inner_steps", inner_steps, 1) // restarts)
-        settings = dataclasses.replace(settings, confidence=_WARM_CONFIDENCE)
+        settings = dataclasses.replace(settings, confidence=attacker.WARM_CONFIDENCE)
         starts, _, latents = descend("exact", images, indices, attacked.seed, _rule_steps(attacked) // _START_SHARE)
         offset = latents - tf.reshape(starts, latents.shape)
         state = *state, offset, attacked.defense.optimizer.slots(latents), tf.constant(0)

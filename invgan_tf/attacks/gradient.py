@@ -19,8 +19,8 @@ def _checked(model, images, labels, eps, value_range):
     )
 
 
-def _cross_entropy(labels, logits):
-    """Cross-entropy in float64.
+def cross_entropy(labels, logits):
+    """Returns the cross-entropy of labels `[n]` and logits `[n, classes]` in float64, `[n]`.
 
     Where a probability rounds to 1 in float32, the gradient loses the part of the attacked label.
     """
@@ -54,7 +54,7 @@ def fgsm(
     """
     images, labels = _checked(model, images, labels, eps, value_range)
     low, high = value_range
-    return fast_gradient_method(model, tf.constant(images), eps, np.inf, _cross_entropy, low, high, labels).numpy()
+    return fast_gradient_method(model, tf.constant(images), eps, np.inf, cross_entropy, low, high, labels).numpy()
 
 
 def pgd(
@@ -93,7 +93,7 @@ def pgd(
         min(2.5 * eps / steps, eps) if step_size is None else step_size,
         steps,
         np.inf,
-        _cross_entropy,
+        cross_entropy,
         clip_min=low,
         clip_max=high,
         y=labels,

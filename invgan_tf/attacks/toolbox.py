@@ -1,7 +1,7 @@
 """APGD and Square, as the Adversarial Robustness Toolbox has them (`pip install "invgan_tf[art]"`).
 
-The toolbox's own estimator for TensorFlow needs Keras 2; the ones here hand it logits, losses and gradients of any
-Keras model, each computed once where the toolbox asks again about the same images.
+APGD asks for each image's own loss, for which the toolbox's estimator for TensorFlow needs Keras 2; the ones here hand
+it logits, losses and gradients of any Keras model, each computed once where it asks again about the same images.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from invgan_tf import validation
-from invgan_tf.attacks import bounded, carlini_wagner
+from invgan_tf.attacks import bounded, carlini_wagner, gradient
 
 LOSSES = ("ce", "dlr")
 
@@ -53,13 +53,9 @@ def difference_of_logits_ratio(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tenso
     return -margin / (ordered[:, 0] - ordered[:, 2] + 1e-12)
 
 
-def _cross_entropy(labels, logits):
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float64))
-
-
 def _gradient_estimator(model, loss, image_shape, classes, value_range, parents):
     """Returns what APGD asks: logits, losses and the gradient of a model."""
-    loss = {"ce": _cross_entropy, "dlr": difference_of_logits_ratio}[loss]
+    loss = {"ce": gradient.cross_entropy, "dlr": difference_of_logits_ratio}[loss]
     signature = tf.TensorSpec((None, *image_shape)), tf.TensorSpec((None,), tf.int32)
 
     def look(images, labels):
@@ -91,8 +87,8 @@ def _gradient_estimator(model, loss, image_shape, classes, value_range, parents)
         def _look(self, x, y):
             labels = np.argmax(y, axis=1).astype(np.int32)
             if self.last is None or not (np.array_equal(self.last[0], x) and np.array_equal(self.last[1], labels)):
-                losses, gradient = look(tf.constant(x, tf.float32), tf.constant(labels))
-                self.last = np.array(x), labels, losses.numpy(), gradient.numpy()
+                losses, slope = look(tf.constant(x, tf.float32), tf.constant(labels))
+                self.last = np.array(x), labels, losses.numpy(), slope.numpy()
             return self.last[2:]
 
         def compute_loss(self, x, y, reduction="none", **kwargs):
@@ -187,6 +183,7 @@ def square(
         Attacked images, as `auto_pgd` gives them; where it fails, the point of the lowest margin found.
 
     Raises:
+        ImportError: without ART.
         ValueError: for images, labels, eps or queries that do not fit.
     """
     _, attack, estimator, _ = _toolbox()

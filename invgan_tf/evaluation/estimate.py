@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-from scipy import stats
 
 from invgan_tf.evaluation import paired
 
@@ -30,20 +29,11 @@ class Estimate:
         parts = np.asarray(parts, float)
         if parts.ndim != 1 or parts.size < 2 or not np.isfinite([*parts, value]).all():
             raise ValueError(f"Expected two or more finite parts, got {parts}.")
-        half = _half(parts)
+        half = paired.half_width(parts)
         return cls(float(value), (max(lowest, float(value - half)), float(value + half)), n, parts)
 
     def compare(self, other: "Estimate") -> paired.Comparison:
         """Compares with a figure over the same images: Student's paired test over their parts."""
         if (self.n, self.parts.size) != (other.n, other.parts.size):
             raise ValueError(f"Paired figures need the same images: got {self.n} and {other.n}.")
-        difference, half = self.value - other.value, _half(self.parts - other.parts)
-        if half == 0.0:
-            return paired.Comparison(difference, (difference, difference), float(difference == 0.0))
-        freedom = self.parts.size - 1
-        p = 2.0 * stats.t.sf(abs(difference) / half * stats.t.ppf(0.975, freedom), freedom)
-        return paired.Comparison(difference, (difference - half, difference + half), float(p))
-
-
-def _half(parts):
-    return float(stats.t.ppf(0.975, parts.size - 1) * parts.std(ddof=1) / np.sqrt(parts.size))
+        return paired.student(self.value - other.value, self.parts - other.parts)

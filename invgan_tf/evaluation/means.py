@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-from scipy import stats
 
 from invgan_tf.evaluation import paired
 
@@ -28,7 +27,7 @@ class Mean:
         values = np.asarray(values, float)
         if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
             raise ValueError(f"Expected a vector of two or more finite values, got shape {values.shape}.")
-        value, half = float(values.mean()), _half(values)
+        value, half = float(values.mean()), paired.half_width(values)
         return cls(value, (value - half, value + half), values.size, values)
 
     def compare(self, other: "Mean") -> paired.Comparison:
@@ -36,12 +35,4 @@ class Mean:
         if self.n != other.n:
             raise ValueError(f"Paired means need the same images: got {self.n} and {other.n}.")
         change = self.values - other.values
-        difference, half = float(change.mean()), _half(change)
-        if half == 0.0:
-            return paired.Comparison(difference, (difference, difference), float(difference == 0.0))
-        p = float(stats.ttest_rel(self.values, other.values).pvalue)
-        return paired.Comparison(difference, (difference - half, difference + half), p)
-
-
-def _half(values):
-    return float(stats.t.ppf(0.975, values.size - 1) * values.std(ddof=1) / np.sqrt(values.size))
+        return paired.student(float(change.mean()), change)

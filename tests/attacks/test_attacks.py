@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from invgan_tf import attacks, data, models, presets, projection
 from invgan_tf.attacks import carlini_wagner
-from invgan_tf.attacks.bpda import _WARM_CONFIDENCE, _views
+from invgan_tf.attacks.attacker import WARM_CONFIDENCE
+from invgan_tf.attacks.bpda import _views
 from invgan_tf.attacks.reparameterization import reparameterized
 from invgan_tf.defenses import Defended, DefenseGAN, InvGAN
 from invgan_tf.evaluation import accuracy
@@ -193,7 +194,7 @@ def test_carlini_wagner_gives_back_the_clean_image_where_it_fails(examples):
     np.testing.assert_array_equal(attacked, examples.images[:3])
 
 
-@pytest.mark.parametrize(("inner_steps", "confidence"), [(1, _WARM_CONFIDENCE), (None, 0.0)])
+@pytest.mark.parametrize(("inner_steps", "confidence"), [(1, WARM_CONFIDENCE), (None, 0.0)])
 def test_bpda_on_a_transparent_defence_is_carlini_wagner(
     classifier, examples, identity_defense, inner_steps, confidence
 ):
@@ -343,7 +344,7 @@ def test_arguments_stay_as_they_are(classifier, examples):
         (lambda m, x: attacks.fgsm(m, x[0], eps=0.3), r"Expected images of shape \[n, 28, 28, 1\]"),
         (lambda m, x: attacks.fgsm(m, x.reshape(2, 14, 56, 1), eps=0.3), r"Expected images of shape \[n, 28, 28, 1\]"),
         (lambda m, x: attacks.reparameterization(m, x, eps=0.3), "Defended by InvGAN"),
-        (lambda m, x: attacks.bpda(m, x), "BPDA attacks a Defended classifier"),
+        (lambda m, x: attacks.bpda(m, x), "attacks a Defended classifier"),
         (lambda m, x: attacks.pgd(m, x, eps=0.3, step_size=0.4), "step_size must lie between"),
         (lambda m, x: attacks.pgd(m, x, eps=0.3, steps=0), "steps must be an integer of at least 1"),
     ],
