@@ -1,0 +1,185 @@
+"""When DefenseGAN may drop which restarts, and by which momentum to descend: `python -m benchmarks.schedules`.
+
+Follows all restarts of validation images to the end once for every rule, keeps what it saw, and then works out what
+each schedule would have answered. This is how `DefenseGAN.fast_stages` were chosen; `benchmarks.quality` judges them,
+on other images.
+"""
+
+import functools
+import itertools
+import pathlib
+import re
+from typing import NamedTuple
+
+import numpy as np
+import tabulate
+import tqdm
+from absl import flags
+
+from experiments import cells, common_flags, report
+from invgan_tf import attacks, data, defenses, files, presets, projection
+from invgan_tf.evaluation import accuracy
+
+flags.DEFINE_list("rules", ["10/0.7", "10/0.9"], "Rules of descent to follow, RATE/MOMENTUM.")
+flags.DEFINE_integer("num_images", 200, "Validation images; as many again under FGSM.", 2)
+flags.DEFINE_integer("first", 1000, "Number of the first of them; benchmarks.quality judges on those before.", 0)
+flags.DEFINE_integer("longest", 300, "Steps to follow a restart.", 20)
+flags.DEFINE_integer("every", 10, "Steps between two looks.", 1)
+flags.DEFINE_list("budgets", ["250", "300", "350", "400", "450", "500", "600", "700"], "Image-steps to spend at most.")
+flags.DEFINE_enum("projection_dtype", "float32", ["float32", "bfloat16"], "Precision of the descent.")
+
+FLAGS = flags.FLAGS
+
+_BLOCK = 20
+_KEPT = ((5, 2), (4, 2), (3, 2), (3, 1), (2, 1))  # restarts after the first and after the second look
+_RULE = re.compile(r"([\d.]+)/([\d.]+)")
+
+flags.register_validator(
+    "rules", lambda rules: bool(rules) and all(map(_RULE.fullmatch, rules)), "must list RATE/MOMENTUM"
+)
+flags.register_validator(
+    "budgets",
+    lambda budgets: bool(budgets) and all(budget.isdecimal() for budget in budgets),
+    "must list whole numbers",
+)
+
+
+class Path(NamedTuple):
+    """What was seen of every restart: `[2, marks, n, restarts]`, clean and attacked."""
+
+    loss: np.ndarray
+    correct: np.ndarray
+
+
+class Schedule(NamedTuple):
+    """All restarts to the first mark, so many of them to the next, and so on; marks are of a restart's own steps."""
+
+    marks: tuple[int, ...]
+    kept: tuple[int, ...]
+
+    def image_steps(self) -> int:
+        """Returns what an image costs."""
+        return sum(count * (stop - start) for count, start, stop in zip(self.kept, (0, *self.marks), self.marks))
+
+    def answer(self, path: Path, rows: np.ndarray) -> Path:
+        """Returns loss and correctness, `[2, n]`, of those images' last restart at the last mark."""
+        loss, correct = (part[:, :, rows] for part in path)
+        chosen = np.arange(loss.shape[-1])[None, None]
+        for mark, count in zip(self.marks, (*self.kept[1:], 1)):
+            seen = np.take_along_axis(loss[:, mark // FLAGS.every], chosen, axis=-1)
+            chosen = np.take_along_axis(chosen, np.argsort(seen, axis=-1)[..., :count], axis=-1)
+        last = self.marks[-1] // FLAGS.every
+        return Path(*(np.take_along_axis(part[:, last], chosen, axis=-1)[..., 0] for part in (loss, correct)))
+
+
+def main() -> None:
+    """Prints, for every rule and budget, the schedule best on one half of the images and its figures on the other."""
+    folder = pathlib.Path(FLAGS.output_dir or f"runs/benchmarks/schedules/{FLAGS.dataset}")
+    paths, protocol = _follow(cells.CellStore(folder / "cells"))
+    half = np.arange(FLAGS.num_images) % 2 == 0
+    rows = []
+    for rule, path in paths.items():
+        schedules = list(_schedules(path.loss.shape[-1]))
+        costs = np.array([schedule.image_steps() for schedule in schedules])
+        worst = np.array(
+            [
+                _ratios(schedule.answer(path, half), protocol, half).max()
+                for schedule in tqdm.tqdm(schedules, desc=f"schedules of {rule}", unit="schedule")
+            ]
+        )
+        for budget in map(int, FLAGS.budgets):
+            if (costs <= budget).any():
+                best = schedules[np.where(costs <= budget, worst, np.inf).argmin()]
+                rows.append(_tell(rule, best, path, protocol, ~half))
+    print(tabulate.tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True))
+    print(
+        f"\n{FLAGS.dataset}: {FLAGS.num_images} validation images from number {FLAGS.first} on, clean / FGSM, "
+        f"{FLAGS.projection_dtype}. Each line's schedule has the smallest worst loss ratio on the even ones; its "
+        f"figures are those of the {np.sum(~half)} odd ones: mean loss over the protocol's, paired differences of "
+        "accuracy with their 95 % interval over images."
+    )
+    names = ("dataset", "rules", "num_images", "first", "longest", "every", "budgets", "projection_dtype", "seed")
+    content = {"benchmark": "schedules", "rows": rows, "settings": {name: FLAGS[name].value for name in names}}
+    files.write_json(folder / "schedules.json", content | {"environment": report.environment()})
+
+
+def _follow(store):
+    """Returns a Path of every rule, and what the protocol answers, `[2, n]`."""
+    chosen, dataset = FLAGS.preset_dir or FLAGS.dataset, data.spec(FLAGS.dataset)
+    presets.read_card(chosen, FLAGS.dataset)
+    numbers = np.arange(FLAGS.first, FLAGS.first + FLAGS.num_images)
+    examples = data.load(FLAGS.dataset, "validation", data_dir=FLAGS.data_dir, limit=int(numbers[-1]) + 1)
+    images, labels = examples.images[numbers], examples.labels[numbers]
+    classifier = presets.load_classifier(chosen, "A")
+    attacked = attacks.fgsm(classifier, images, eps=dataset.attack_epsilon, value_range=dataset.value_range)
+    kinds = np.stack([images, attacked])
+    rules = {rule: projection.Momentum(*map(float, _RULE.fullmatch(rule).groups())) for rule in FLAGS.rules}
+    built = {
+        rule: defenses.DefenseGAN.from_preset(chosen, optimizer=optimizer, dtype=FLAGS.projection_dtype)
+        for rule, optimizer in rules.items()
+    }
+    standard = defenses.DefenseGAN.from_preset(chosen, dtype=FLAGS.projection_dtype)
+    marks = list(range(0, FLAGS.longest + 1, FLAGS.every))
+    blocks = [np.arange(first, min(first + _BLOCK, len(images))) for first in range(0, len(images), _BLOCK)]
+    tasks = [(name, block) for name in ("protocol", *rules) for block in blocks]
+    done = {}
+    for name, block in tqdm.tqdm(tasks, desc=f"{FLAGS.dataset} restarts", unit="block"):
+        defense, looks = (standard, [standard.steps]) if name == "protocol" else (built[name], marks)
+        key = {
+            "classifier": cells.fingerprint(classifier),
+            "generator": cells.fingerprint(defense.generator),
+            "optimizer": repr(defense.optimizer),
+            "dtype": defense.dtype,
+            "marks": looks,
+            "restarts": defense.restarts,
+            "seed": FLAGS.seed,
+            "images": cells.fingerprint(kinds[:, block]),
+            "indices": numbers[block].tolist(),
+        }
+        follow = functools.partial(_restarts, defense, classifier, kinds[:, block], looks, numbers[block])
+        arrays = store.get("trajectory", key, follow)[0]
+        loss, label = (np.stack(np.split(arrays[part], 2, axis=1)) for part in ("loss", "label"))
+        done.setdefault(name, []).append(Path(loss, label == labels[block][:, None]))
+    joined = {name: Path(*(np.concatenate(part, axis=2) for part in zip(*parts))) for name, parts in done.items()}
+    protocol = joined.pop("protocol")
+    best = protocol.loss[:, 0].argmin(axis=-1)[..., None]
+    return joined, Path(*(np.take_along_axis(part[:, 0], best, axis=-1)[..., 0] for part in protocol))
+
+
+def _restarts(defense, classifier, kinds, looks, numbers):
+    """Returns loss and predicted label of every restart, `[marks, 2 * n, restarts]`, the clean images first."""
+    targets = kinds.reshape(-1, *kinds.shape[2:])
+    path = defense.trajectory(targets, looks, seed=FLAGS.seed, indices=np.tile(numbers, 2))
+    drawn = accuracy.outputs(defense.generator, path.latents.reshape(-1, defense.latent_dim))
+    return {"loss": path.loss, "label": accuracy.predict(classifier, drawn).reshape(path.loss.shape)}
+
+
+def _schedules(restarts):
+    marks = range(FLAGS.every, FLAGS.longest + 1, FLAGS.every)
+    for last in marks:
+        yield Schedule((last,), (restarts,))
+    for (first, second), times in itertools.product(_KEPT, itertools.combinations(marks, 3)):
+        yield Schedule(times, (restarts, first, second))
+    for (first, second), times in itertools.product(_KEPT[:3], itertools.combinations(marks[::2], 4)):
+        yield Schedule(times, (restarts, first, second, 1))
+
+
+def _ratios(answer, protocol, rows):
+    return answer.loss.mean(axis=1) / protocol.loss[:, rows].mean(axis=1)
+
+
+def _tell(rule, schedule, path, protocol, rows):
+    answer = schedule.answer(path, rows)
+    pairs = list(zip(answer.correct, protocol.correct[:, rows]))
+    differences = [accuracy.paired_difference(*pair) for pair in pairs]
+    return {
+        "rule": rule,
+        "restarts to step": ", ".join(f"{count} to {mark}" for count, mark in zip(schedule.kept, schedule.marks)),
+        "image-steps": str(schedule.image_steps()),
+        "loss ratio": " / ".join(f"{ratio:.3f}" for ratio in _ratios(answer, protocol, rows)),
+        "difference": ", ".join(f"{d:+.3f} [{low:+.3f}, {high:+.3f}]" for d, (low, high) in differences),
+    }
+
+
+if __name__ == "__main__":
+    common_flags.run(main)
