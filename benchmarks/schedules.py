@@ -20,22 +20,25 @@ from experiments import cells, common_flags, report
 from invgan_tf import attacks, data, defenses, files, presets, projection
 from invgan_tf.evaluation import accuracy
 
-flags.DEFINE_list("rules", ["10/0.7", "10/0.9"], "Rules of descent to follow, RATE/MOMENTUM.")
+flags.DEFINE_list("rules", ["10/0.7", "5/0.7"], "Rules of descent to follow, RATE/MOMENTUM; the protocol's first.")
 flags.DEFINE_integer("num_images", 200, "Validation images; as many again under FGSM.", 2)
 flags.DEFINE_integer("first", 1000, "Number of the first of them; benchmarks.quality judges on those before.", 0)
-flags.DEFINE_integer("longest", 300, "Steps to follow a restart.", 20)
-flags.DEFINE_integer("every", 10, "Steps between two looks.", 1)
+flags.DEFINE_integer("longest", 300, "Steps to follow a restart.", 200)
 flags.DEFINE_list("budgets", ["250", "300", "350", "400", "450", "500", "600", "700"], "Image-steps to spend at most.")
 flags.DEFINE_enum("projection_dtype", "float32", ["float32", "bfloat16"], "Precision of the descent.")
 
 FLAGS = flags.FLAGS
 
 _BLOCK = 20
+_EVERY = 10  # steps between two looks at the restarts
+_PROTOCOL = 200  # steps of every restart in the protocol
 _KEPT = ((5, 2), (4, 2), (3, 2), (3, 1), (2, 1))  # restarts after the first and after the second look
 _RULE = re.compile(r"([\d.]+)/([\d.]+)")
 
 flags.register_validator(
-    "rules", lambda rules: bool(rules) and all(map(_RULE.fullmatch, rules)), "must list RATE/MOMENTUM"
+    "rules",
+    lambda rules: rules[:1] == ["10/0.7"] and all(map(_RULE.fullmatch, rules)),
+    "must list RATE/MOMENTUM, the protocol's 10/0.7 first",
 )
 flags.register_validator(
     "budgets",
@@ -66,21 +69,23 @@ class Schedule(NamedTuple):
         loss, correct = (part[:, :, rows] for part in path)
         chosen = np.arange(loss.shape[-1])[None, None]
         for mark, count in zip(self.marks, (*self.kept[1:], 1)):
-            seen = np.take_along_axis(loss[:, mark // FLAGS.every], chosen, axis=-1)
+            seen = np.take_along_axis(loss[:, mark // _EVERY], chosen, axis=-1)
             chosen = np.take_along_axis(chosen, np.argsort(seen, axis=-1)[..., :count], axis=-1)
-        last = self.marks[-1] // FLAGS.every
+        last = self.marks[-1] // _EVERY
         return Path(*(np.take_along_axis(part[:, last], chosen, axis=-1)[..., 0] for part in (loss, correct)))
 
 
 def main() -> None:
     """Prints, for every rule and budget, the schedule best on one half of the images and its figures on the other."""
     folder = pathlib.Path(FLAGS.output_dir or f"runs/benchmarks/schedules/{FLAGS.dataset}")
-    paths, protocol = _follow(cells.CellStore(folder / "cells"))
+    paths = _follow(cells.CellStore(folder / "cells"))
+    own, restarts = paths[FLAGS.rules[0]], paths[FLAGS.rules[0]].loss.shape[-1]
+    protocol = Schedule((_PROTOCOL,), (restarts,)).answer(own, np.arange(FLAGS.num_images))
+    schedules = list(_schedules(restarts))
+    costs = np.array([schedule.image_steps() for schedule in schedules])
     half = np.arange(FLAGS.num_images) % 2 == 0
     rows = []
     for rule, path in paths.items():
-        schedules = list(_schedules(path.loss.shape[-1]))
-        costs = np.array([schedule.image_steps() for schedule in schedules])
         worst = np.array(
             [
                 _ratios(schedule.answer(path, half), protocol, half).max()
@@ -98,13 +103,13 @@ def main() -> None:
         f"figures are those of the {np.sum(~half)} odd ones: mean loss over the protocol's, paired differences of "
         "accuracy with their 95 % interval over images."
     )
-    names = ("dataset", "rules", "num_images", "first", "longest", "every", "budgets", "projection_dtype", "seed")
+    names = ("dataset", "rules", "num_images", "first", "longest", "budgets", "projection_dtype", "seed")
     content = {"benchmark": "schedules", "rows": rows, "settings": {name: FLAGS[name].value for name in names}}
     files.write_json(folder / "schedules.json", content | {"environment": report.environment()})
 
 
 def _follow(store):
-    """Returns a Path of every rule, and what the protocol answers, `[2, n]`."""
+    """Returns what was seen of every restart under every rule."""
     chosen, dataset = FLAGS.preset_dir or FLAGS.dataset, data.spec(FLAGS.dataset)
     presets.read_card(chosen, FLAGS.dataset)
     numbers = np.arange(FLAGS.first, FLAGS.first + FLAGS.num_images)
@@ -118,44 +123,40 @@ def _follow(store):
         rule: defenses.DefenseGAN.from_preset(chosen, optimizer=optimizer, dtype=FLAGS.projection_dtype)
         for rule, optimizer in rules.items()
     }
-    standard = defenses.DefenseGAN.from_preset(chosen, dtype=FLAGS.projection_dtype)
-    marks = list(range(0, FLAGS.longest + 1, FLAGS.every))
+    marks = list(range(0, FLAGS.longest + 1, _EVERY))
     blocks = [np.arange(first, min(first + _BLOCK, len(images))) for first in range(0, len(images), _BLOCK)]
-    tasks = [(name, block) for name in ("protocol", *rules) for block in blocks]
-    done = {}
-    for name, block in tqdm.tqdm(tasks, desc=f"{FLAGS.dataset} restarts", unit="block"):
-        defense, looks = (standard, [standard.steps]) if name == "protocol" else (built[name], marks)
+    done: dict[str, list[Path]] = {rule: [] for rule in rules}
+    tasks = list(itertools.product(rules, blocks))
+    for rule, block in tqdm.tqdm(tasks, desc=f"{FLAGS.dataset} restarts", unit="block"):
+        defense = built[rule]
         key = {
             "classifier": cells.fingerprint(classifier),
             "generator": cells.fingerprint(defense.generator),
             "optimizer": repr(defense.optimizer),
             "dtype": defense.dtype,
-            "marks": looks,
+            "marks": marks,
             "restarts": defense.restarts,
             "seed": FLAGS.seed,
             "images": cells.fingerprint(kinds[:, block]),
             "indices": numbers[block].tolist(),
         }
-        follow = functools.partial(_restarts, defense, classifier, kinds[:, block], looks, numbers[block])
+        follow = functools.partial(_restarts, defense, classifier, kinds[:, block], marks, numbers[block])
         arrays = store.get("trajectory", key, follow)[0]
         loss, label = (np.stack(np.split(arrays[part], 2, axis=1)) for part in ("loss", "label"))
-        done.setdefault(name, []).append(Path(loss, label == labels[block][:, None]))
-    joined = {name: Path(*(np.concatenate(part, axis=2) for part in zip(*parts))) for name, parts in done.items()}
-    protocol = joined.pop("protocol")
-    best = protocol.loss[:, 0].argmin(axis=-1)[..., None]
-    return joined, Path(*(np.take_along_axis(part[:, 0], best, axis=-1)[..., 0] for part in protocol))
+        done[rule].append(Path(loss, label == labels[block][:, None]))
+    return {rule: Path(*(np.concatenate(part, axis=2) for part in zip(*parts))) for rule, parts in done.items()}
 
 
-def _restarts(defense, classifier, kinds, looks, numbers):
+def _restarts(defense, classifier, kinds, marks, numbers):
     """Returns loss and predicted label of every restart, `[marks, 2 * n, restarts]`, the clean images first."""
     targets = kinds.reshape(-1, *kinds.shape[2:])
-    path = defense.trajectory(targets, looks, seed=FLAGS.seed, indices=np.tile(numbers, 2))
+    path = defense.trajectory(targets, marks, seed=FLAGS.seed, indices=np.tile(numbers, 2))
     drawn = accuracy.outputs(defense.generator, path.latents.reshape(-1, defense.latent_dim))
     return {"loss": path.loss, "label": accuracy.predict(classifier, drawn).reshape(path.loss.shape)}
 
 
 def _schedules(restarts):
-    marks = range(FLAGS.every, FLAGS.longest + 1, FLAGS.every)
+    marks = range(_EVERY, FLAGS.longest + 1, _EVERY)
     for last in marks:
         yield Schedule((last,), (restarts,))
     for (first, second), times in itertools.product(_KEPT, itertools.combinations(marks, 3)):
