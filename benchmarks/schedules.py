@@ -9,13 +9,13 @@ import functools
 import itertools
 import pathlib
 import re
-from typing import NamedTuple
 
 import numpy as np
 import tabulate
 import tqdm
 from absl import flags
 
+from benchmarks.restarts import EVERY, Path, Schedule
 from experiments import cells, common_flags, report
 from invgan_tf import attacks, data, defenses, files, presets, projection
 from invgan_tf.evaluation import accuracy
@@ -30,7 +30,6 @@ flags.DEFINE_enum("projection_dtype", "float32", ["float32", "bfloat16"], "Preci
 FLAGS = flags.FLAGS
 
 _BLOCK = 20
-_EVERY = 10  # steps between two looks at the restarts
 _PROTOCOL = 200  # steps of every restart in the protocol
 _KEPT = ((5, 2), (4, 2), (3, 2), (3, 1), (2, 1))  # restarts after the first and after the second look
 _RULE = re.compile(r"([\d.]+)/([\d.]+)")
@@ -45,34 +44,6 @@ flags.register_validator(
     lambda budgets: bool(budgets) and all(budget.isdecimal() for budget in budgets),
     "must list whole numbers",
 )
-
-
-class Path(NamedTuple):
-    """What was seen of every restart: `[2, marks, n, restarts]`, clean and attacked."""
-
-    loss: np.ndarray
-    correct: np.ndarray
-
-
-class Schedule(NamedTuple):
-    """All restarts to the first mark, so many of them to the next, and so on; marks are of a restart's own steps."""
-
-    marks: tuple[int, ...]
-    kept: tuple[int, ...]
-
-    def image_steps(self) -> int:
-        """Returns what an image costs."""
-        return sum(count * (stop - start) for count, start, stop in zip(self.kept, (0, *self.marks), self.marks))
-
-    def answer(self, path: Path, rows: np.ndarray) -> Path:
-        """Returns loss and correctness, `[2, n]`, of those images' last restart at the last mark."""
-        loss, correct = (part[:, :, rows] for part in path)
-        chosen = np.arange(loss.shape[-1])[None, None]
-        for mark, count in zip(self.marks, (*self.kept[1:], 1)):
-            seen = np.take_along_axis(loss[:, mark // _EVERY], chosen, axis=-1)
-            chosen = np.take_along_axis(chosen, np.argsort(seen, axis=-1)[..., :count], axis=-1)
-        last = self.marks[-1] // _EVERY
-        return Path(*(np.take_along_axis(part[:, last], chosen, axis=-1)[..., 0] for part in (loss, correct)))
 
 
 def main() -> None:
@@ -123,7 +94,7 @@ def _follow(store):
         rule: defenses.DefenseGAN.from_preset(chosen, optimizer=optimizer, dtype=FLAGS.projection_dtype)
         for rule, optimizer in rules.items()
     }
-    marks = list(range(0, FLAGS.longest + 1, _EVERY))
+    marks = list(range(0, FLAGS.longest + 1, EVERY))
     blocks = [np.arange(first, min(first + _BLOCK, len(images))) for first in range(0, len(images), _BLOCK)]
     done: dict[str, list[Path]] = {rule: [] for rule in rules}
     tasks = list(itertools.product(rules, blocks))
@@ -156,7 +127,7 @@ def _restarts(defense, classifier, kinds, marks, numbers):
 
 
 def _schedules(restarts):
-    marks = range(_EVERY, FLAGS.longest + 1, _EVERY)
+    marks = range(EVERY, FLAGS.longest + 1, EVERY)
     for last in marks:
         yield Schedule((last,), (restarts,))
     for (first, second), times in itertools.product(_KEPT, itertools.combinations(marks, 3)):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import schedules
+from benchmarks import restarts
 from invgan_tf import DefenseGAN, fast_projection, projection
 
 # Losses of one image, clean and attacked alike, at steps 0, 10, 20 and 30 (rows) of three restarts: the first leads
@@ -22,8 +22,8 @@ _LOSS = np.array([[9.0, 9.0, 9.0], [3.0, 5.0, 4.0], [2.5, 4.0, 1.5], [2.0, 0.1, 
 )
 def test_a_schedule_answers_and_costs_what_counting_by_hand_gives(marks, kept, cost, loss):
     stacked = np.stack([_LOSS, _LOSS])[:, :, None]
-    path = schedules.Path(stacked, stacked == loss)
-    schedule = schedules.Schedule(marks, kept)
+    path = restarts.Path(stacked, stacked == loss)
+    schedule = restarts.Schedule(marks, kept)
     answer = schedule.answer(path, np.array([0]))
     assert schedule.image_steps() == cost
     np.testing.assert_array_equal(answer.loss, [[loss], [loss]])
@@ -38,7 +38,7 @@ def test_a_schedule_answers_what_the_fast_projector_finds(digits):
     fast = fast_projection.FastProjector(defense.generator, stages, projection.Momentum())
     defense.projectors["tried"] = fast
     loss = np.stack([path.loss, path.loss])
-    schedule = schedules.Schedule((20, 30), (3, 1))
-    expected = schedule.answer(schedules.Path(loss, loss > 0), np.arange(2)).loss[0]
+    schedule = restarts.Schedule((20, 30), (3, 1))
+    expected = schedule.answer(restarts.Path(loss, loss > 0), np.arange(2)).loss[0]
     np.testing.assert_allclose(defense.project(images, projector="tried").loss, expected, rtol=1e-3)
     assert fast.image_steps(3) == schedule.image_steps()
