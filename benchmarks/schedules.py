@@ -1,11 +1,10 @@
 """When DefenseGAN may drop which restarts, and by which momentum to descend: `python -m benchmarks.schedules`.
 
 Follows all restarts of validation images to the end once for every rule, keeps what it saw, and then works out what
-each schedule would have answered. This is how `DefenseGAN.fast_stages` were chosen; `benchmarks.quality` judges them,
-on other images.
+each schedule would have answered. It shows what a race costs that L-BFGS does not end; `benchmarks.quality` judges
+`DefenseGAN.fast_stages`, on other images.
 """
 
-import functools
 import itertools
 import pathlib
 import re
@@ -16,7 +15,7 @@ import tqdm
 from absl import flags
 
 from benchmarks.restarts import EVERY, Path, Schedule
-from experiments import cells, common_flags, report
+from experiments import cells, common_flags, report, trajectories
 from invgan_tf import attacks, data, defenses, files, presets, projection
 from invgan_tf.evaluation import accuracy
 
@@ -100,30 +99,13 @@ def _follow(store):
     tasks = list(itertools.product(rules, blocks))
     for rule, block in tqdm.tqdm(tasks, desc=f"{FLAGS.dataset} restarts", unit="block"):
         defense = built[rule]
-        key = {
-            "classifier": cells.fingerprint(classifier),
-            "generator": cells.fingerprint(defense.generator),
-            "optimizer": repr(defense.optimizer),
-            "dtype": defense.dtype,
-            "marks": marks,
-            "restarts": defense.restarts,
-            "seed": FLAGS.seed,
-            "images": cells.fingerprint(kinds[:, block]),
-            "indices": numbers[block].tolist(),
-        }
-        follow = functools.partial(_restarts, defense, classifier, kinds[:, block], marks, numbers[block])
-        arrays = store.get("trajectory", key, follow)[0]
+        targets = kinds[:, block].reshape(-1, *images.shape[1:])
+        arrays = trajectories.follow(
+            store, classifier, defense, targets, np.tile(numbers[block], 2), marks, defense.restarts, FLAGS.seed
+        )
         loss, label = (np.stack(np.split(arrays[part], 2, axis=1)) for part in ("loss", "label"))
         done[rule].append(Path(loss, label == labels[block][:, None]))
     return {rule: Path(*(np.concatenate(part, axis=2) for part in zip(*parts))) for rule, parts in done.items()}
-
-
-def _restarts(defense, classifier, kinds, marks, numbers):
-    """Returns loss and predicted label of every restart, `[marks, 2 * n, restarts]`, the clean images first."""
-    targets = kinds.reshape(-1, *kinds.shape[2:])
-    path = defense.trajectory(targets, marks, seed=FLAGS.seed, indices=np.tile(numbers, 2))
-    drawn = accuracy.outputs(defense.generator, path.latents.reshape(-1, defense.latent_dim))
-    return {"loss": path.loss, "label": accuracy.predict(classifier, drawn).reshape(path.loss.shape)}
 
 
 def _schedules(restarts):

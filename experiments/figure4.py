@@ -5,14 +5,13 @@ One descent of all restarts gives every R and T of it: the restarts are the same
 
 import functools
 import itertools
-import time
 
 import matplotlib.figure
 import numpy as np
 import tqdm
 from absl import flags
 
-from experiments import cells, common_flags, pictures, report, shards, whitebox_flags, workers
+from experiments import common_flags, pictures, report, shards, trajectories, whitebox_flags, workers
 from invgan_tf import data, defenses, presets, projection
 from invgan_tf.evaluation import accuracy
 
@@ -125,27 +124,7 @@ def _follow(evaluation, task):
     defense, numbers = protections[name], np.array(block)
     marks = _numbers(FLAGS.defensegan_marks if name == "DefenseGAN" else FLAGS.invgan_steps)
     restarts = _numbers(FLAGS.restarts_shown)[-1] if name == "DefenseGAN" else 1
-    key = {
-        "classifier": cells.fingerprint(classifier),
-        "networks": {part: cells.fingerprint(getattr(defense, part)) for part in defense.parts},
-        "optimizer": repr(defense.optimizer),
-        "dtype": defense.dtype,
-        "marks": marks,
-        "restarts": restarts,
-        "seed": FLAGS.seed,
-        "images": cells.fingerprint(images[numbers]),
-        "indices": numbers.tolist(),
-    }
-
-    def follow():
-        began = time.perf_counter()
-        path = defense.trajectory(images[numbers], marks, restarts=restarts, seed=FLAGS.seed, indices=numbers)
-        spent = np.float64(time.perf_counter() - began)
-        drawn = accuracy.outputs(defense.generator, path.latents.reshape(-1, defense.latent_dim))
-        label = accuracy.predict(classifier, drawn).reshape(path.loss.shape)
-        return {"loss": path.loss, "label": label, "spent": spent}
-
-    return store.get("trajectory", key, follow)[0]
+    return trajectories.follow(store, classifier, defense, images[numbers], numbers, marks, restarts, FLAGS.seed)
 
 
 def _fraction(table, lines, rival):
