@@ -138,7 +138,7 @@ def test_merged_shards_of_other_programs(run_program, preset, tmp_path, program,
     values |= few | lists
     typed = [*typed, "--restarts_shown=1,2"] if program is figure4 else [*typed, "--substitute_rounds=2"]
     typed += ["--steps=2", "--defensegan_steps=2", "--restarts=2", "--dataset=mnist", f"--preset_dir={preset}"]
-    typed += ["--workers=1", "--projection_dtype=float32", "--bpda_images=2", "--bpda_steps=1"]
+    typed += ["--workers=1", "--projection_dtype=float32"]
     alone = run_program(program, tmp_path / "alone", **values)
     for number in (1, 2):
         _run_shard(run_program, program, tmp_path / str(number), f"{number}/2", typed, **values)
