@@ -52,7 +52,7 @@ setup(
             "statsmodels>=0.14",
             "selenium>=4.30",
         ],
-        "bench": ["torch>=2.9,<2.14"],  # 2.14 with CUDA crashes when it is imported after TensorFlow
+        "bench": ["torch>=2.9"],
         "foolbox": ["foolbox==3.3.4", "eagerpy==0.30.0"],
         "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2", "nbclient>=0.10", "ipykernel>=7"],
     },
