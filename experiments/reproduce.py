@@ -21,7 +21,7 @@ _PROGRAMS = ("table2", "table3", "table4", "figure2", "figure4", "figure7")
 _FEW = ["--num_images=50", "--bpda_images=10", "--projector=fast"]
 _MANY = ["--num_images=500", "--bpda_images=50"]
 BUDGETS = {
-    # One block of images, the fast projector, three black-box rounds of six, short sweeps: ten minutes of two cores
+    # One block of images, the fast projector, two black-box rounds of six, short sweeps: ten minutes of two cores
     # that are fast at bfloat16.
     "ci": {
         "table2": _FEW,
@@ -29,8 +29,8 @@ BUDGETS = {
         "table4": [
             "--num_images=50",
             "--bare_images=1000",
-            "--substitute_rounds=3",
-            "--agreement_images=20",
+            "--substitute_rounds=2",
+            "--agreement_images=10",
             "--projector=fast",
         ],
         "figure2": _FEW,
