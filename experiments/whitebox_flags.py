@@ -20,7 +20,7 @@ flags.DEFINE_integer("restarts", 10, "R of DefenseGAN.", lower_bound=1)
 flags.DEFINE_integer("bpda_images", 25, "Test images for BPDA, which costs far more an image.", lower_bound=1)
 flags.DEFINE_integer(
     "bpda_steps",
-    10,
+    8,
     "Steps of Eq. 6 an iteration of BPDA makes, going on warm; 0: cold, all of the defence's.",
     lower_bound=0,
 )

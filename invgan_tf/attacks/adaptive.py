@@ -14,6 +14,7 @@ from invgan_tf.attacks import attacker, bounded, carlini_wagner, gradient, tange
 from invgan_tf.defenses import Defended, InvGAN
 from invgan_tf.evaluation import accuracy
 
+_WARM_CONFIDENCE = 6.0  # the attacker's projection lags: fooled by this much, the whole defence mostly is
 _UNDER = 0.7  # part of the detector's threshold that the joint attack aims below
 _WEIGHTS = (2.0, 8.0, 0.5)  # of the detector in the joint loss, one restart after the other
 _TARGETS = 3  # classes towards which the attack may begin
@@ -235,7 +236,7 @@ def _walk(model, norm, value_range, inner_steps, draws, slope, threshold):
         def hinge(drawn):
             logits = model.classifier(drawn, training=False)
             margin = carlini_wagner.margin(tf.reshape(logits, (-1, views, logits.shape[1])), labels)
-            return tf.reduce_mean(tf.nn.relu(margin + attacker.WARM_CONFIDENCE), axis=1)
+            return tf.reduce_mean(tf.nn.relu(margin + _WARM_CONFIDENCE), axis=1)
 
         if slope is None:
             drawn = draw(tf.gather(moving + offset, likely))

@@ -8,7 +8,6 @@ import tensorflow as tf
 from invgan_tf import validation
 from invgan_tf.defenses import Defended
 
-WARM_CONFIDENCE = 6.0  # a warm projection lags: fooled by this much, the cold one mostly is (tools.compare_bpda)
 _ATTACKER = 2**31  # no evaluator's seed is so large: the attacker never knows the evaluator's random starts
 
 

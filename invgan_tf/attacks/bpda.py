@@ -13,6 +13,9 @@ from invgan_tf.defenses.defended import straight_through
 
 _SEEDS = 3  # of the attacker's, that a candidate must hold under where a projector drops restarts
 _START_SHARE = 4  # the warm attack starts from the clean image projected with this part of the steps
+_WARM_CONFIDENCE = 3.0  # a warm projection lags: fooled by this much, the cold one mostly is (tools.compare_bpda)
+_SHORTENINGS = 3  # halvings between one half and all of the warm attack's perturbation, each projected cold
+_SHORT_CONFIDENCE = 1.0  # a shortened one must win by this much, or the projection's rounding would decide
 
 
 def _squared(difference):
@@ -27,9 +30,15 @@ def _rule_steps(model):
 def _views(model, targets, latents, restarts):
     """Returns the logits of each image's likely restarts, `[n, views, classes]`."""
     projected, loss = projection.explain(model.defense.draw, latents, targets)
-    logits = model.classifier(straight_through(targets, projected), training=False)
-    logits = tf.reshape(logits, (-1, restarts, logits.shape[1]))
-    return tf.gather(logits, attacker.likely(loss, restarts), batch_dims=1)
+    views = attacker.likely(loss, restarts)
+
+    def seen(images):
+        shape = tf.shape(images)[1:]
+        chosen = tf.gather(tf.reshape(images, tf.concat([[-1, restarts], shape], 0)), views, batch_dims=1)
+        return tf.reshape(chosen, tf.concat([[-1], shape], 0))
+
+    logits = model.classifier(straight_through(seen(targets), seen(projected)), training=False)
+    return tf.reshape(logits, (-1, tf.shape(views)[1], logits.shape[1]))
 
 
 @functools.lru_cache(maxsize=4)
@@ -86,7 +95,7 @@ def bpda(
     max_iterations: int = 100,
     learning_rate: float = 0.2,
     initial_const: float = 10.0,
-    inner_steps: int | None = 10,
+    inner_steps: int | None = 8,
     value_range: tuple[float, float] = (0.0, 1.0),
     indices=None,
     seed: int = 0,
@@ -105,8 +114,8 @@ def bpda(
         binary_search_steps, max_iterations, learning_rate, initial_const: as for `carlini_wagner_l2`.
         inner_steps: steps of Eq. 6 an iteration makes, shared by the restarts (each makes one at least),
             going on as far from the defence's starts as the iteration before came (at first, a shorter
-            projection of the clean image), and must be fooled by a margin, for it lags: a perturbation shortened
-            to where the defence just falls would stand or fall with its rounding. None projects cold every time.
+            projection of the clean image), and must be fooled by a margin, for it lags; what it finds is then
+            shortened, projected cold at every length. None projects cold every time and shortens nothing.
         value_range: lowest and highest pixel.
         indices: the images' numbers, as for `Defense.project`.
         seed: the attacker's key of random starts; no evaluator's seed below 2^31 draws the same ones.
@@ -130,25 +139,44 @@ def bpda(
         starts = defense.starts(targets, tf.constant(numbers), restarts, seed)
         return starts, *defense.projectors[projector].descend(targets, starts, steps)
 
-    def verify(candidates, found):
+    def verify(candidates, found, confidence=0.0):
         held = np.copy(found)
         for seed in seeds:
             if held.any():
                 projector, steps = attacked.projector, attacked.steps
                 _, targets, latents = descend(projector, candidates[held], indices[held], seed, steps)
                 logits = _views(attacked, targets, latents, len(targets) // held.sum())
-                held[held] = np.all(carlini_wagner.margin(logits, labels[held]) < 0, axis=1)
+                held[held] = np.all(carlini_wagner.margin(logits, labels[held]) < -confidence, axis=1)
         return held
 
     state = (tf.constant(indices),)
     if inner_steps is not None:
         inner_steps = max(1, validation.check_count("inner_steps", inner_steps, 1) // restarts)
-        settings = dataclasses.replace(settings, confidence=attacker.WARM_CONFIDENCE)
+        settings = dataclasses.replace(settings, confidence=_WARM_CONFIDENCE)
         starts, _, latents = descend("exact", images, indices, attacked.seed, _rule_steps(attacked) // _START_SHARE)
         offset = latents - tf.reshape(starts, latents.shape)
         state = *state, offset, attacked.defense.optimizer.slots(latents), tf.constant(0)
     search = _search(attacked, settings, inner_steps, tuple(value_range))
-    return search(images, labels, lambda: state, verify)
+    found = search(images, labels, lambda: state, verify)
+    return found if inner_steps is None else _shortened(images, found, verify)
+
+
+def _shortened(images, attacked, verify):
+    """Returns the perturbations as short as a halving between one half and all of their length finds them to hold.
+
+    The warm search wins by a margin that the cold projection does not need.
+    """
+    low, high = np.full(len(images), 0.5, np.float32), np.ones(len(images), np.float32)
+    changed = np.any(images != attacked, axis=(1, 2, 3))
+
+    def at(length):
+        return images + length[:, None, None, None] * (attacked - images)
+
+    for _ in range(_SHORTENINGS):
+        middle = (low + high) / 2
+        held = verify(at(middle), changed, _SHORT_CONFIDENCE)
+        low, high = np.where(held, low, middle), np.where(held, middle, high)
+    return np.where((high < 1)[:, None, None, None], at(high), attacked)
 
 
 def bpda_authors(

@@ -7,8 +7,7 @@ import tensorflow as tf
 
 from invgan_tf import attacks, data, models, presets, projection
 from invgan_tf.attacks import carlini_wagner
-from invgan_tf.attacks.attacker import WARM_CONFIDENCE
-from invgan_tf.attacks.bpda import _views
+from invgan_tf.attacks.bpda import _SHORT_CONFIDENCE, _WARM_CONFIDENCE, _shortened, _views
 from invgan_tf.attacks.reparameterization import reparameterized
 from invgan_tf.defenses import Defended, DefenseGAN, InvGAN
 from invgan_tf.evaluation import accuracy
@@ -194,17 +193,43 @@ def test_carlini_wagner_gives_back_the_clean_image_where_it_fails(examples):
     np.testing.assert_array_equal(attacked, examples.images[:3])
 
 
-@pytest.mark.parametrize(("inner_steps", "confidence"), [(1, WARM_CONFIDENCE), (None, 0.0)])
+@pytest.mark.parametrize(("inner_steps", "least", "most"), [(1, _SHORT_CONFIDENCE, _WARM_CONFIDENCE), (None, 0.0, 0.0)])
 def test_bpda_on_a_transparent_defence_is_carlini_wagner(
-    classifier, examples, identity_defense, inner_steps, confidence
+    classifier, examples, identity_defense, inner_steps, least, most
 ):
+    """Warm, it is one that wins by a large margin, shortened to a small one: between the two in size."""
     images, labels = examples.images[:10], examples.labels[:10]
-    bare = attacks.carlini_wagner_l2(classifier, images, labels=labels, binary_search_steps=4, confidence=confidence)
+    shorter, longer = (
+        _norm(attacks.carlini_wagner_l2(classifier, images, labels=labels, confidence=confidence) - images)
+        for confidence in (least, most)
+    )
     model = Defended(classifier, identity_defense, steps=0 if inner_steps is None else 2)
-    through = attacks.bpda(model, images, labels=labels, inner_steps=inner_steps, seed=1)
-    fooled = model.predict(through).argmax(axis=1) != labels
-    assert fooled.all()
-    np.testing.assert_allclose(_norm(through - images), _norm(bare - images), rtol=0.02)
+    through = attacks.bpda(model, images, labels=labels, inner_steps=inner_steps, binary_search_steps=6, seed=1)
+    lead = carlini_wagner.margin(tf.constant(model.predict(through))[:, None], tf.constant(labels))
+    assert np.all(lead < 0)
+    size = _norm(through - images)
+    assert np.all(size > 0.98 * shorter) and np.all(size < 1.02 * longer)
+    if inner_steps is not None:
+        assert np.mean(size / shorter) < np.mean(longer / shorter)
+
+
+def test_warm_bpda_is_shortened_to_where_it_still_holds():
+    """Images that hold from known lengths on; one that never does, one that nothing changed."""
+    holds_from = np.array([0.2, 0.6, 0.8, 0.97, 2.0, 0.2])
+    images = np.zeros((6, 2, 2, 1), np.float32)
+    attacked = np.ones_like(images)
+    attacked[5] = 0
+    asked = []
+
+    def verify(candidates, found, confidence):
+        asked.append((found.copy(), confidence))
+        return found & (candidates[:, 0, 0, 0] >= holds_from)
+
+    lengths = _shortened(images, attacked, verify)[:, 0, 0, 0]
+    np.testing.assert_array_equal(lengths, [0.5625, 0.625, 0.8125, 1.0, 1.0, 0.0])
+    for found, confidence in asked:
+        np.testing.assert_array_equal(found, [True] * 5 + [False])
+        assert confidence == _SHORT_CONFIDENCE
 
 
 @pytest.fixture(scope="module")
