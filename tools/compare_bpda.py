@@ -46,7 +46,8 @@ def main() -> None:
         model, first = defenses.Defended(classifier, protections[name]), None
         cold_seconds = _cold_seconds(model, examples)
         for inner_steps in map(int, FLAGS.inner_steps):
-            _attack(model, examples, inner_steps or None, 1, 1)  # compiles
+            if inner_steps:  # compiles; cold's first iterations have
+                _attack(model, examples, inner_steps, FLAGS.rounds, FLAGS.iterations)
             began = time.perf_counter()
             attacked = _attack(model, examples, inner_steps or None, FLAGS.rounds, FLAGS.iterations)
             seconds = time.perf_counter() - began
@@ -99,11 +100,11 @@ def _attack(model, examples, inner_steps, rounds, iterations):
 def _cold_seconds(model, examples):
     """Returns what the cold search would take, told from the time that some iterations add to one."""
     seconds = []
-    for iterations in (1, 1, 1 + _TIMED):  # the first compiles
+    for iterations in (1, 1 + _TIMED, 1, 1 + _TIMED):  # the first two compile
         began = time.perf_counter()
         _attack(model, examples, None, 1, iterations)
         seconds.append(time.perf_counter() - began)
-    return (seconds[2] - seconds[1]) / _TIMED * FLAGS.rounds * FLAGS.iterations
+    return (seconds[3] - seconds[2]) / _TIMED * FLAGS.rounds * FLAGS.iterations
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from invgan_tf.defenses.defended import straight_through
 _SEEDS = 3  # of the attacker's, that a candidate must hold under where a projector drops restarts
 _START_SHARE = 4  # the warm attack starts from the clean image projected with this part of the steps
 _WARM_CONFIDENCE = 3.0  # a warm projection lags: fooled by this much, the cold one mostly is (tools.compare_bpda)
-_SHORTENINGS = 3  # halvings between one half and all of the warm attack's perturbation, each projected cold
+_SHORTEST = 0.6  # part of the warm attack's perturbation: it is halved from there to all of it,
+_SHORTENINGS = 2  # this many times, each length projected cold: 0.7, 0.8, 0.9 or 1 is left
 _SHORT_CONFIDENCE = 1.0  # a shortened one must win by this much, or the projection's rounding would decide
 
 
@@ -162,11 +163,11 @@ def bpda(
 
 
 def _shortened(images, attacked, verify):
-    """Returns the perturbations as short as a halving between one half and all of their length finds them to hold.
+    """Returns the perturbations as short as a halving of their lengths finds them to hold.
 
     The warm search wins by a margin that the cold projection does not need.
     """
-    low, high = np.full(len(images), 0.5, np.float32), np.ones(len(images), np.float32)
+    low, high = np.full(len(images), _SHORTEST, np.float32), np.ones(len(images), np.float32)
     changed = np.any(images != attacked, axis=(1, 2, 3))
 
     def at(length):
