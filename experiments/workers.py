@@ -4,6 +4,7 @@ One block's networks are too small to keep several cores busy: two processes of 
 1.3 times the image-steps of one process of two threads. The cell store is what they share.
 """
 
+import collections
 import concurrent.futures
 import multiprocessing
 import os
@@ -32,10 +33,13 @@ def run(
 ) -> Iterator[tuple[_Task, _Result]]:
     """Computes tasks in parallel, stage after stage.
 
+    One process takes a stage's tasks from the end, the others from the beginning: where they are ordered by cost the
+    cheap ones are seen soon, and the dearest are not left to one process while the others wait.
+
     Args:
         setup: makes what every task needs, once in each process; a module's function.
         function: computes a task from that; a module's function.
-        stages: tasks that may need the ones of the stages before them.
+        stages: tasks that may need the ones of the stages before them, the dearest at the end.
 
     Yields:
         Each task with its result, as they are done.
@@ -52,9 +56,15 @@ def run(
     with concurrent.futures.ProcessPoolExecutor(count, context, _start, (sys.argv, setup)) as pool:
         try:
             for stage in stages:
-                futures = {pool.submit(_compute, function, task): task for task in stage}
-                for future in concurrent.futures.as_completed(futures):
-                    yield futures[future], future.result()
+                left, running, last = collections.deque(stage), {}, None
+                while left or running:
+                    while left and len(running) < count:
+                        from_the_end = last not in running
+                        task = left.pop() if from_the_end else left.popleft()
+                        future = pool.submit(_compute, function, task)
+                        running[future], last = task, future if from_the_end else last
+                    for future in concurrent.futures.wait(running, return_when="FIRST_COMPLETED").done:
+                        yield running.pop(future), future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():  # else the pool waits for their blocks
