@@ -22,6 +22,7 @@ flags.DEFINE_list("restarts_shown", ["1", "2", "5", "10"], "R of DefenseGAN.")
 FLAGS = flags.FLAGS
 
 _RATES = {"InvGAN": 0.01, "InvGAN, Adam 0.1": 0.1}  # the second is the authors' sweep
+_ITS_OWN = ("defenses", "projector", "steps", "defensegan_steps", "restarts")  # what it sweeps, or never changes
 _BLOCK = 25
 _MARGIN = 0.01
 _COLUMN = "R*T = {}"
@@ -45,6 +46,7 @@ for _name in ("invgan_steps", "defensegan_marks", "restarts_shown"):
 
 def main() -> None:
     """Measures accuracy for every R and T; writes a table, results.json and the picture."""
+    whitebox_flags.refuse(*whitebox_flags.WHITE_BOX, *_ITS_OWN)
     restarts, marks = _numbers(FLAGS.restarts_shown), _numbers(FLAGS.defensegan_marks)
     lines = {f"DefenseGAN, R = {r}": [r * t for t in marks] for r in restarts}
     lines |= {name: _numbers(FLAGS.invgan_steps) for name in _RATES}

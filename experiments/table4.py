@@ -37,7 +37,6 @@ _COLUMN = "Black box"
 _STEPS = 200  # T of Table 4
 _MARGIN = 0.01
 _SHOWN = 10
-_OTHERS = ("attacks", "bpda_images", "bpda_steps", "bpda_authors_images", "bpda_authors_steps", "false_positive_rate")
 
 
 class _Task(NamedTuple):
@@ -182,9 +181,7 @@ def _bare_images():
 
 
 def _check_flags():
-    for name in _OTHERS:  # they come with the white-box evaluation, which classifies for this table
-        if FLAGS[name].present:
-            raise common_flags.FlagError(f"--{name} belongs to Tables 2 and 3: leave it out here.")
+    whitebox_flags.refuse(*whitebox_flags.WHITE_BOX)
     for name in ("num_images", "bare_images", "agreement_images"):
         count = FLAGS[name].value
         if count is not None and count > _left():

@@ -66,6 +66,7 @@ COLUMNS = {
     "bpda": "BPDA",
     "bpda_authors": "BPDA (authors)",
 }
+WHITE_BOX = ("attacks", "bpda_images", "bpda_steps", "bpda_authors_images", "bpda_authors_steps", "false_positive_rate")
 ROWS = {"none": "No Defense", "defensegan": "DefenseGAN", "invgan": "InvGAN"}
 INVGAN_STEPS, _DEFENSEGAN_STEPS = 1000, 200  # T of Tables 2 and 3, L
 
@@ -82,6 +83,13 @@ flags.register_multi_flags_validator(
 common_flags.finite("false_positive_rate")
 flags.register_validator("attacks", _known(COLUMNS), f"must list some of {', '.join(COLUMNS)}, each once")
 flags.register_validator("defenses", _known(ROWS), f"must list some of {', '.join(ROWS)}, each once")
+
+
+def refuse(*names: str) -> None:
+    """Raises FlagError for a flag that was given and comes with this module, but means nothing to the program."""
+    for name in names:
+        if FLAGS[name].present:
+            raise common_flags.FlagError(f"--{name} means nothing here (Tables 2 and 3 have it): leave it out.")
 
 
 def load_classifier(architecture: str | None = None, elsewhere: str | None = None) -> keras.Model:

@@ -241,10 +241,3 @@ def test_usage_errors_are_one_line(flag, named, tmp_path):
     assert named in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("typed", ["--attacks=fgsm", "--bpda_steps=3", "--false_positive_rate=0.1"])
-def test_flags_of_other_tables_are_refused(refused, typed):
-    with flagsaver.flagsaver():
-        flags.FLAGS(["program", typed])
-        assert f"{typed.partition('=')[0]} belongs to Tables 2 and 3" in refused(table4)

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
-from experiments import whitebox
+from experiments import figure4, table1, table4, whitebox
 from invgan_tf import data, fast_projection, models, projection
 from invgan_tf.defenses import Defended, DefenseGAN
 
@@ -50,3 +52,19 @@ def test_a_fast_projections_key_follows_its_stages():
         for stage in [(5,), (6,), (5, 0.5), (5, 1.0, True)]
     ]
     assert all(one != other for i, one in enumerate(keys) for other in keys[:i])
+
+
+@pytest.mark.parametrize(
+    ("program", "dataset", "typed"),
+    [
+        (table4, "mnist", "--attacks=fgsm"),
+        (table4, "mnist", "--bpda_steps=3"),
+        (figure4, "mnist", "--false_positive_rate=0.1"),
+        (figure4, "mnist", "--projector=fast"),
+        (table1, "cifar10", "--restarts=2"),
+    ],
+)
+def test_flags_of_other_tables_are_refused(refused, program, dataset, typed):
+    with flagsaver.flagsaver():
+        flags.FLAGS(["program", typed])
+        assert f"{typed.partition('=')[0]} means nothing here" in refused(program, dataset=dataset)
