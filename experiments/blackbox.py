@@ -8,12 +8,13 @@ import keras
 import numpy as np
 
 from experiments import cells, whitebox
-from invgan_tf import attacks, models
+from invgan_tf import attacks, defenses, models
 from invgan_tf.attacks import substitute
 from invgan_tf.evaluation import accuracy
 
 SEEDS = 150  # test images, from the first on, that the adversary begins with
 _BARE_BLOCK, _BLOCK = 500, 50  # images computed and kept at a time
+_OTHER_SEED = 2  # added to the evaluator's; the attacker's is the one between
 
 
 class BlackBox:
@@ -99,15 +100,23 @@ class BlackBox:
         return whitebox.Outcome(clean, attacked, seen, logits, labels, loss, attack_seconds + seconds)
 
     def agreement(self, block: tuple[int, ...]) -> np.ndarray:
-        """Returns whether DefenseGAN's fast and exact projector lead to the same label, `[n]`.
+        """Returns where DefenseGAN's exact projector gives the fast one's label, and its own under another seed.
 
-        The images are those that attack the bare oracle: they ask more of a projector than clean ones.
+        The images are those that attack the bare oracle: they ask more of a projector than clean ones. The second
+        column says how far a label is the restarts' luck: no other projector can agree much better.
+
+        Returns:
+            bool `[n, 2]`.
         """
         images, _ = self.attacked("none", block)
         protection, indices = self.evaluation.defenses["defensegan"], np.array(block)
-        exact = self.evaluation.defended("defensegan", protection.steps, protection.restarts)
-        logits = [self._classify(model, images, indices)[0] for model in (exact, self._model("defensegan"))]
-        return logits[0].argmax(axis=1) == logits[1].argmax(axis=1)
+        exact, again = (
+            defenses.Defended(self.evaluation.classifier, protection, seed=seed)
+            for seed in (self.evaluation.seed, self.evaluation.seed + _OTHER_SEED)
+        )
+        models = exact, self._model("defensegan"), again
+        labels, *others = (self._classify(model, images, indices)[0].argmax(axis=1) for model in models)
+        return np.stack([labels == other for other in others], axis=1)
 
     def cost(self, defense: str, projector: str | None = None) -> int:
         """Returns what the oracle's answer to an image costs, in image-steps."""

@@ -157,7 +157,7 @@ class WhiteBox:
         """Returns a model's projections of the images of these numbers, their losses, and the seconds it took."""
         key = {
             "defense": self.defense_key(model),
-            "seed": self.seed,
+            "seed": model.seed,
             "images": cells.fingerprint(images),
             "indices": indices.tolist(),
         }

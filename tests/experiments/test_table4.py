@@ -203,12 +203,15 @@ def test_a_fast_projector_is_first_compared_with_the_exact_one(run, tmp_path, ca
     assert {cell["queries"] for cell in results["cells"]} == {0}  # a single round asks nothing
     (finding,) = results["findings"]
     assert finding["row"] == "DefenseGAN" and finding["n"] == 2 and 0 <= finding["agreement"] <= 1
+    assert 0 <= finding["another_seed"] <= 1
     assert finding["text"] in table and printed.index(finding["text"]) < printed.index("## Table 4")
     assert "Fast projector in place of" in table
     used = {
-        (key["indices"][0], key["defense"]["projector"].split("(")[0]) for key, _ in _stored(tmp_path, "projection")
+        (key["indices"][0], key["defense"]["projector"].split("(")[0], key["seed"])
+        for key, _ in _stored(tmp_path, "projection")
     }
-    assert used == {(150, "ExactProjector"), (150, "FastProjector")}
+    seed = results["settings"]["seed"]
+    assert used == {(150, "ExactProjector", seed), (150, "ExactProjector", seed + 2), (150, "FastProjector", seed)}
 
 
 def test_t_is_200_unless_it_is_given(preset):
