@@ -221,15 +221,15 @@ def test_warm_bpda_is_shortened_to_where_it_still_holds():
     attacked[5] = 0
     asked = []
 
-    def verify(candidates, found, confidence):
-        asked.append((found.copy(), confidence))
+    def verify(candidates, found, confidence, fresh):
+        asked.append((found.copy(), confidence, fresh))
         return found & (candidates[:, 0, 0, 0] >= holds_from)
 
     lengths = _shortened(images, attacked, verify)[:, 0, 0, 0]
     np.testing.assert_allclose(lengths, [0.7, 0.8, 0.9, 1.0, 1.0, 0.0], rtol=1e-6)
-    for found, confidence in asked:
+    for found, *how in asked:
         np.testing.assert_array_equal(found, [True] * 5 + [False])
-        assert confidence == _SHORT_CONFIDENCE
+        assert how == [_SHORT_CONFIDENCE, True]
 
 
 @pytest.fixture(scope="module")
