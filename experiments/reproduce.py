@@ -21,7 +21,7 @@ _PROGRAMS = ("table2", "table3", "table4", "figure2", "figure4", "figure7")
 _FEW = ["--num_images=50", "--bpda_images=10", "--projector=fast"]
 _MANY = ["--num_images=500", "--bpda_images=50"]
 BUDGETS = {
-    # One block of images, the fast projector, two black-box rounds of six, short sweeps: five minutes a
+    # One block of images, the fast projector, two black-box rounds of six, short sweeps: four minutes a
     # dataset on two cores that are fast at bfloat16.
     "ci": {
         "table2": _FEW,
