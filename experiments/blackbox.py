@@ -103,7 +103,7 @@ class BlackBox:
         """Returns where DefenseGAN's exact projector gives the fast one's label, and its own under another seed.
 
         The images are those that attack the bare oracle: they ask more of a projector than clean ones. The second
-        column says how far a label is the restarts' luck: no other projector can agree much better.
+        column says how far a label is the restarts' luck.
 
         Returns:
             bool `[n, 2]`.

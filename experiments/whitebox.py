@@ -95,6 +95,7 @@ class WhiteBox:
             projection += self.defenses[defense].image_steps(FLAGS.projector)
         rounds = _BPDA_CW["binary_search_steps"] * _BPDA_CW["max_iterations"]
         if attack == "bpda":
+            # Every round's find is projected cold, and so are two shorter ones of the last.
             return 6 * projection + rounds * (FLAGS.bpda_steps or projection)
         if attack == "bpda_authors":
             return projection + rounds * (FLAGS.bpda_authors_steps or projection)

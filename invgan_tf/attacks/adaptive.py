@@ -206,8 +206,7 @@ def _state(defense, numbers, key, weight, offset):
 
 def _likely(defense, targets, latents, restarts):
     """Returns the rows of each image's restarts whose loss is in the better half: those the defence may come to."""
-    likely = attacker.likely(projection.explain(defense.draw, latents, targets)[1], restarts)
-    return tf.reshape(likely + restarts * tf.range(tf.shape(likely)[0])[:, None], [-1])
+    return attacker.likely(projection.explain(defense.draw, latents, targets)[1], restarts)
 
 
 def _score(classifier, pixels, seen, views):

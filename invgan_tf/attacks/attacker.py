@@ -39,7 +39,7 @@ def _with_seed(model, seed):
 
 
 def likely(loss: tf.Tensor, restarts: int) -> tf.Tensor:
-    """Returns which restarts of each image a defence may come to, `[n, (restarts + 1) // 2]`: those of lower loss.
+    """Returns the rows of restarts a defence may come to, `[n * ((restarts + 1) // 2)]`: each image's of lower loss.
 
     What fools the best restart of one seed alone mostly does so by that seed's luck (Athalye et al. 2018: expectation
     over the defence's randomness); the worse half hold restarts that no image moves.
@@ -49,4 +49,4 @@ def likely(loss: tf.Tensor, restarts: int) -> tf.Tensor:
         restarts: of the defence.
     """
     _, found = tf.math.top_k(-tf.reshape(loss, (-1, restarts)), (restarts + 1) // 2)
-    return found
+    return tf.reshape(found + restarts * tf.range(tf.shape(found)[0])[:, None], [-1])

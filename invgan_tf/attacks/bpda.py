@@ -31,15 +31,10 @@ def _rule_steps(model):
 def _views(model, targets, latents, restarts):
     """Returns the logits of each image's likely restarts, `[n, views, classes]`."""
     projected, loss = projection.explain(model.defense.draw, latents, targets)
-    views = attacker.likely(loss, restarts)
-
-    def seen(images):
-        shape = tf.shape(images)[1:]
-        chosen = tf.gather(tf.reshape(images, tf.concat([[-1, restarts], shape], 0)), views, batch_dims=1)
-        return tf.reshape(chosen, tf.concat([[-1], shape], 0))
-
-    logits = model.classifier(straight_through(seen(targets), seen(projected)), training=False)
-    return tf.reshape(logits, (-1, tf.shape(views)[1], logits.shape[1]))
+    rows = attacker.likely(loss, restarts)
+    seen = straight_through(tf.gather(targets, rows), tf.gather(projected, rows))
+    logits = model.classifier(seen, training=False)
+    return tf.reshape(logits, (-1, (restarts + 1) // 2, logits.shape[1]))
 
 
 @functools.lru_cache(maxsize=4)
@@ -133,7 +128,8 @@ def bpda(
 
     defense, restarts = attacked.defense, attacked.restarts
     # A projector that drops restarts shows too few of them: other seeds stand in.
-    seeds = [attacked.seed + i for i in range(1 if attacked.projector == "exact" or restarts == 1 else _SEEDS)]
+    count = 1 if attacked.projector == "exact" or restarts == 1 else _SEEDS
+    seeds, others = ([attacked.seed + first + i for i in range(count)] for first in (0, count))
 
     def descend(projector, targets, numbers, seed, steps):
         targets = tf.constant(targets)
@@ -142,8 +138,7 @@ def bpda(
 
     def verify(candidates, found, confidence=0.0, fresh=False):
         held = np.copy(found)
-        for seed in seeds:
-            seed += fresh * len(seeds)
+        for seed in others if fresh else seeds:
             if held.any():
                 projector, steps = attacked.projector, attacked.steps
                 _, targets, latents = descend(projector, candidates[held], indices[held], seed, steps)
