@@ -45,13 +45,16 @@ def main() -> None:
 
 def _check():
     """Refuses flags that do not fit together."""
+    whitebox_flags.refuse(*(name for name in whitebox_flags.WHITE_BOX if name != "false_positive_rate"))
     if FLAGS.dataset not in ("mnist", "fashion_mnist"):
         raise common_flags.FlagError(f"--dataset must be mnist or fashion_mnist here, got {FLAGS.dataset}.")
     if not set(evaluation_.radii("few_eps")) & set(evaluation_.radii("linf_eps")):
         raise common_flags.FlagError("--few_eps must list some of --linf_eps.")
     if not {"defensegan", "invgan"} <= set(FLAGS.defenses):
         raise common_flags.FlagError("--defenses must list defensegan and invgan: each is attacked with the other's.")
-    largest = data.spec(FLAGS.dataset).sizes["test"]
+    if not set(FLAGS.only) <= set(evaluation_.titles()):
+        raise common_flags.FlagError(f"--only must list some of {', '.join(evaluation_.titles())}.")
+    largest = data.spec(FLAGS.dataset).sizes[FLAGS.split]
     if max(FLAGS.num_images, FLAGS.inside_images) + FLAGS.detector_images > largest:
         raise common_flags.FlagError("--num_images or --inside_images reaches into the images that calibrate.")
 
@@ -92,10 +95,10 @@ def _layout() -> report.Layout:
 def _note() -> str:
     return (
         "The first rows are the worst case over all attacks below, of the same and of smaller radius, on the first "
-        f"{FLAGS.inside_images} images. With detector: an attacked image counts as lost where it is misclassified and "
-        "not flagged, a clean one where it is misclassified or flagged; threshold from the last "
-        f"{FLAGS.detector_images} test images, of which it may flag {FLAGS.false_positive_rate:.0%}. All attacks "
-        f"move away from the true label. {whitebox_flags.descent()}; projection in "
+        f"{FLAGS.inside_images} {FLAGS.split} images. With detector: an attacked image counts as lost where it is "
+        "misclassified and not flagged, a clean one where it is misclassified or flagged; threshold from the last "
+        f"{FLAGS.detector_images} {FLAGS.split} images, of which it may flag {FLAGS.false_positive_rate:.0%}. All "
+        f"attacks move away from the true label. {whitebox_flags.descent()}; projection in "
         f"{whitebox_flags.projection_dtype()}; seed {FLAGS.seed}, attacker's {FLAGS.seed + 1} and above 2^31. APGD "
         f"attacks {FLAGS.inside_steps} steps of Eq. 6 from the clean image's latents, Square {FLAGS.query_steps}: a "
         "whole projection in every query is out of reach. Carlini-Wagner's images count in the L2 balls that hold them."
@@ -103,9 +106,11 @@ def _note() -> str:
 
 
 def _settings() -> dict:
-    names = "linf_eps l2_eps few_eps inside_images detector_images false_positive_rate attack_steps attack_restarts"
+    names = "dataset split only defenses num_images restarts projector seed preset_dir classifier_dir deterministic"
+    names += " linf_eps l2_eps few_eps inside_images detector_images false_positive_rate attack_steps attack_restarts"
     names += " inside_restarts inside_steps query_steps queries"
-    return whitebox_flags.settings() | {name: FLAGS[name].value for name in names.split()}
+    own = {"projection_dtype": whitebox_flags.projection_dtype()} | whitebox_flags.descents()
+    return own | {name: FLAGS[name].value for name in names.split()}
 
 
 def _measure() -> Iterator[tuple[Cell, Outcome]]:

@@ -10,7 +10,10 @@ from scipy import stats
 from experiments import adaptive_evaluation, report, whitebox_flags
 from experiments.adaptive_evaluation import CLEAN, Cell, Outcome
 
-_AXES = {"inf": "L-infinity norm of the perturbation (eps)", "2": "L2 norm of the perturbation"}
+_AXES = {
+    "inf": ("L-infinity norm of the perturbation (eps)", "linf_eps"),
+    "2": ("L2 norm of the perturbation", "l2_eps"),
+}
 
 
 def least(outcomes: Mapping[Cell, Outcome], norm: str, count: int) -> np.ndarray:
@@ -32,13 +35,13 @@ def least(outcomes: Mapping[Cell, Outcome], norm: str, count: int) -> np.ndarray
 def draw(table: report.Report, found: Mapping[Cell, Outcome]) -> None:
     """Draws a curve for each defence against either norm: PNG, TensorBoard's picture and its scalars."""
     figure = matplotlib.figure.Figure(figsize=(11, 4.2), layout="constrained")
-    for axes, (norm, name) in zip(figure.subplots(1, 2, sharey=True), _AXES.items()):
+    for axes, (norm, (name, flag)) in zip(figure.subplots(1, 2, sharey=True), _AXES.items()):
+        radii = np.linspace(0.0, 1.05 * max(adaptive_evaluation.radii(flag)), 200)
         for defense in adaptive_evaluation.rows():
             own = {cell: outcome for cell, outcome in found.items() if cell.defense == defense}
             (clean,) = (outcome for cell, outcome in own.items() if cell.attack == CLEAN)
             count = min(adaptive_evaluation.FLAGS.inside_images, len(clean.labels))
             sizes = least(own, norm, count)
-            radii = np.linspace(0.0, 1.05 * max(cell.ball.eps for cell in own if cell.ball.norm == norm), 200)
             left = (sizes[None] > radii[:, None]).sum(axis=1)
             bounds = [stats.binomtest(int(k), count).proportion_ci(0.95, "wilson") for k in left]
             row = whitebox_flags.ROWS[defense]

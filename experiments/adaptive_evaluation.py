@@ -14,11 +14,13 @@ from invgan_tf.attacks.reparameterization import reparameterized
 from invgan_tf.defenses import detector
 from invgan_tf.evaluation import accuracy, detection
 
+flags.DEFINE_enum("split", "test", ["test", "validation"], "Images to attack. Validation images choose settings.")
+flags.DEFINE_list("only", [], "Attacks to mount, by their names in images/. Default: all.")
 flags.DEFINE_list("linf_eps", ["0.05", "0.1", "0.2", "0.3"], "Radii of the L-infinity balls, in pixels from 0 to 1.")
 flags.DEFINE_list("l2_eps", ["2", "4"], "Radii of the L2 balls of PGD.")
 flags.DEFINE_list("few_eps", ["0.1", "0.3"], "Of --linf_eps, those of the joint attack and of Square.")
-flags.DEFINE_integer("inside_images", 50, "Test images for attacks that run the projection inside.", lower_bound=1)
-flags.DEFINE_integer("detector_images", 100, "The last test images: they set the detector's threshold.", 2)
+flags.DEFINE_integer("inside_images", 50, "Images for attacks that run the projection inside.", lower_bound=1)
+flags.DEFINE_integer("detector_images", 100, "The split's last images: they set the detector's threshold.", 2)
 flags.DEFINE_integer(
     "attack_steps", 100, "Steps of PGD and APGD; thrice of it in latent space, half in PGD through BPDA.", lower_bound=1
 )
@@ -132,7 +134,8 @@ def plan(defense: str) -> list[Cell]:
         balls |= {"bpda_pgd": linf + round_balls, "bpda_cw": round_balls, "latent": linf, "other": linf, "joint": few}
     if defense == "invgan":
         balls["pgd"] = linf
-    cells_ = [Cell(attack, defense, ball) for attack in titles() if attack in balls for ball in balls[attack]]
+    chosen = [attack for attack in titles() if attack in balls and (not FLAGS.only or attack in FLAGS.only)]
+    cells_ = [Cell(attack, defense, ball) for attack in chosen for ball in balls[attack]]
     return [Cell(CLEAN, defense, Ball("inf", 0.0)), *cells_]
 
 
@@ -147,15 +150,15 @@ class Evaluation(whitebox.WhiteBox):
         return [tuple(range(first, min(first + size, count))) for first in range(0, count, size)]
 
     def calibration(self) -> list[tuple[int, ...]]:
-        """Returns the numbers of the last test images, cut into blocks."""
-        end = self.dataset.sizes["test"]
+        """Returns the numbers of the split's last images, cut into blocks."""
+        end = self.dataset.sizes[FLAGS.split]
         first = end - FLAGS.detector_images
         return [tuple(range(start, min(start + _BLOCK, end))) for start in range(first, end, _BLOCK)]
 
     @functools.cached_property
     def held_out(self) -> data.Examples:
-        """The last test images, which are not attacked."""
-        every = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir)
+        """The split's last images, which are not attacked."""
+        every = data.load(FLAGS.dataset, FLAGS.split, data_dir=FLAGS.data_dir)
         part = slice(-FLAGS.detector_images, None)
         return data.Examples(every.images[part], every.labels[part])
 
@@ -191,7 +194,7 @@ class Evaluation(whitebox.WhiteBox):
 
     def scores(self, defense: str, block: tuple[int, ...]) -> np.ndarray:
         """Returns Eq. 7's score of some of the held-out images."""
-        first = self.dataset.sizes["test"] - FLAGS.detector_images
+        first = self.dataset.sizes[FLAGS.split] - FLAGS.detector_images
         images = self.held_out.images[np.array(block) - first]
         seen, _, _ = self.projected(self.defended(defense), images, np.array(block))
         return detection.feature_score(self.classifier, images, seen)
@@ -288,14 +291,14 @@ def _function(attack, defense, ball, threshold):
 
 @functools.lru_cache(maxsize=1)
 def from_flags() -> Evaluation:
-    """Builds the evaluation that the flags ask for, on the first test images."""
+    """Builds the evaluation that the flags ask for, on the first images of --split."""
     count = max(FLAGS.num_images, FLAGS.inside_images)
     return Evaluation(
         whitebox_flags.open_store(),
         data.spec(FLAGS.dataset),
         whitebox_flags.load_classifier(),
         whitebox_flags.load_defenses(),
-        data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir, limit=count),
+        data.load(FLAGS.dataset, FLAGS.split, data_dir=FLAGS.data_dir, limit=count),
     )
 
 

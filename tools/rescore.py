@@ -1,12 +1,14 @@
 """Scores the images of `experiments.adaptive` again: `python -m tools.rescore --folder=runs/adaptive/mnist`.
 
 Shares nothing with the experiment but the library's defences, the images and their labels: every image is compared
-with its clean one from the test set, projected anew with the settings in results.json, classified, and the figures of
-every cell, the worst cases among them, are computed from these answers.
+with its clean one from the dataset, projected anew with the settings in results.json, classified and scored, the
+detectors are calibrated anew, and the figures of every cell, the worst cases among them, are computed from these
+answers.
 """
 
 import os
 import pathlib
+from typing import NamedTuple
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
@@ -23,6 +25,19 @@ flags.DEFINE_string("weights", None, "Their preset, where it is not the one that
 FLAGS = flags.FLAGS
 
 _ROUNDING = 1e-5  # of a difference of float32 pixels
+_ROWS = {"none": "No Defense", "defensegan": "DefenseGAN", "invgan": "InvGAN"}
+_CALIBRATED = 50  # images projected at a time, as the experiment calibrates
+
+
+class _Answer(NamedTuple):
+    """What a defence makes of a cell's images; arrays over them."""
+
+    defense: str
+    norm: str
+    eps: float
+    column: str
+    correct: np.ndarray
+    score: np.ndarray  # Eq. 7's
 
 
 def check(folder: str | os.PathLike, preset: str | None = None, images: int | None = None) -> tuple[list[str], int]:
@@ -40,27 +55,33 @@ def check(folder: str | os.PathLike, preset: str | None = None, images: int | No
     results = files.read_sealed(folder / "results.json")
     settings, dataset = results["settings"], results["dataset"]
     models = _models(settings, preset or settings["preset_dir"] or dataset)
-    test = data.load(dataset, "test")
+    examples = data.load(dataset, settings["split"])
     values = {(cell["row"], cell["column"]): cell["value"] for cell in results["cells"]}
-    problems, answers = [], {}
+    problems, answers = [], []
     paths = sorted((folder / "images").glob("*.npz"))
     for path in paths:
         with np.load(path, allow_pickle=False) as file:
             stored = dict(file)
         _, defense, norm, row, column = stored["place"].tolist()
         count = len(stored["labels"]) if images is None else min(images, len(stored["labels"]))
-        predicted = _predict(models[defense], stored["attacked"], count, int(stored["block"]))
-        correct = predicted == test.labels[:count]
-        for problem in _compare(stored, test, predicted, count):
+        # In the blocks of the experiment, for a product's rounding may depend on its rows.
+        predicted, score = _ask(models[defense], stored["attacked"][:count], 0, int(stored["block"]))
+        correct = predicted == examples.labels[:count]
+        for problem in _compare(stored, examples, predicted, count):
             problems.append(f"{path.name}: {problem}")
         if images is None and abs(values[row, column] - correct.mean()) > 1e-9:
             problems.append(
                 f"{path.name}: results.json says {values[row, column]:.3f}, the images {correct.mean():.3f}."
             )
-        answers[row, column] = defense, norm, float(stored["eps"]), correct
+        answers.append(_Answer(defense, norm, float(stored["eps"]), column, correct, score))
         print(f"{row}, {column}: {correct.mean():.3f} of {count}", flush=True)
     if images is None:
-        problems += _worst_cases(answers, values, settings)
+        for defense, model in models.items():
+            own, count = [answer for answer in answers if answer.defense == defense], settings["inside_images"]
+            problems += _worst_cases(_ROWS[defense], own, values, count, np.inf)
+            if defense != "none":
+                threshold = _threshold(model, examples.images, settings)
+                problems += _worst_cases(f"{_ROWS[defense]} with detector", own, values, count, threshold)
     return problems, len(paths)
 
 
@@ -85,22 +106,34 @@ def _models(settings, preset):
     }
 
 
-def _predict(model, images, count, block):
-    """Returns labels; in the blocks of the experiment, for a product's rounding may depend on its rows."""
-    found = []
-    for first in range(0, count, block):
+def _ask(model, images, number, block):
+    """Returns the labels and Eq. 7's scores of images numbered from `number` on; a bare classifier's scores are 0."""
+    labels, scores = [], []
+    for first in range(0, len(images), block):
         part = images[first : first + block]
-        indices = np.arange(first, first + len(part))
-        logits = model.predict(part, indices=indices) if isinstance(model, defenses.Defended) else model(part).numpy()
-        found.append(logits.argmax(axis=1))
-    return np.concatenate(found)[:count]
+        classifier, seen = model, part
+        if isinstance(model, defenses.Defended):
+            indices = number + np.arange(first, first + len(part))
+            classifier, seen = model.classifier, model.project(part, indices=indices).images
+        labels.append(classifier(seen).numpy().argmax(axis=1))
+        moved = (classifier.features(part) - classifier.features(seen)).numpy().reshape(len(part), -1)
+        scores.append(np.mean(moved**2, axis=1))
+    return np.concatenate(labels), np.concatenate(scores)
 
 
-def _compare(stored, test, predicted, count):
-    """Yields what of a cell's images does not agree with the test set, its ball, or what was stored of them."""
-    clean, labels = test.images[:count], test.labels[:count]
+def _threshold(model, images, settings):
+    """Returns the score that the given share of the split's last images exceeds, at most."""
+    first = len(images) - settings["detector_images"]
+    _, scores = _ask(model, images[first:], first, _CALIBRATED)
+    flagged = int(settings["false_positive_rate"] * len(scores) + 1e-9)
+    return np.sort(scores)[-1 - flagged]
+
+
+def _compare(stored, examples, predicted, count):
+    """Yields what of a cell's images does not agree with the dataset, its ball, or what was stored of them."""
+    clean, labels = examples.images[:count], examples.labels[:count]
     if not (np.array_equal(stored["clean"][:count], clean) and np.array_equal(stored["labels"][:count], labels)):
-        yield "its clean images or labels are not those of the test set."
+        yield "its clean images or labels are not those of the dataset."
     change = (stored["attacked"][:count] - clean).reshape(count, -1)
     norm, eps = stored["place"][2], float(stored["eps"])
     size = np.abs(change).max(axis=1) if norm == "inf" else np.linalg.norm(change, axis=1)
@@ -111,21 +144,27 @@ def _compare(stored, test, predicted, count):
         yield f"{different} of {count} images are predicted otherwise."
 
 
-def _worst_cases(answers, values, settings):
-    """Yields the worst cases that are not those of the single attacks."""
-    names = {"none": "No Defense", "defensegan": "DefenseGAN", "invgan": "InvGAN"}
-    places = {(defense, norm, eps, column) for (_, column), (defense, norm, eps, _) in answers.items() if eps}
-    for defense, norm, eps, column in sorted(places):
-        left = np.ones(settings["inside_images"], bool)
-        for other, kind, size, correct in answers.values():
-            if other == defense and (not size or (kind == norm and size <= eps)):
-                left &= correct[: len(left)]
-        row = names[defense]
+def _worst_cases(row, answers, values, count, threshold):
+    """Yields the worst cases of a row that are not those of its single attacks; flagged above the threshold."""
+
+    def left(answer):  # flagged, an attacked image does no harm and a clean one is lost
+        flagged = answer.score > threshold
+        return answer.correct | flagged if answer.eps else answer.correct & ~flagged
+
+    clean = next((answer for answer in answers if not answer.eps), None)
+    if clean is None:
+        yield f"{row}: images/ has no clean ones; the run is not complete."
+        return
+    worst = {"Clean": left(clean)}
+    for norm, eps, column in {(answer.norm, answer.eps, answer.column) for answer in answers if answer.eps}:
+        within = [answer for answer in answers if answer.norm == norm and 0.0 < answer.eps <= eps]
+        worst[column] = np.all([left(answer)[:count] for answer in (clean, *within)], axis=0)
+    for column, images in sorted(worst.items()):
         said = values.get((row, column))
         if said is None:
             yield f"{row}, {column}: results.json has no worst case; the run is not complete."
-        elif abs(said - left.mean()) > 1e-9:
-            yield f"{row}, {column}: results.json says {said:.3f}, the images {left.mean():.3f}."
+        elif abs(said - images.mean()) > 1e-9:
+            yield f"{row}, {column}: results.json says {said:.3f}, the images {images.mean():.3f}."
 
 
 def main(_) -> None:

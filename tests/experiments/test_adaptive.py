@@ -1,13 +1,14 @@
 """The adaptive evaluation as a user runs it, on an untrained preset, and its images scored again."""
 
 import importlib.util
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from experiments import adaptive, adaptive_evaluation, report
-from invgan_tf import files
+from invgan_tf import data, files
 from tools import rescore
 
 if importlib.util.find_spec("art") is None:
@@ -97,10 +98,39 @@ def test_a_number_that_is_not_that_of_its_images_is_named(finished, preset, tmp_
         ({"few_eps": ["0.7"]}, "--few_eps must list some of --linf_eps"),
         ({"defenses": ["invgan"]}, "--defenses must list defensegan and invgan"),
         ({"num_images": 9998}, "reaches into the images that calibrate"),
+        ({"only": ["rp"]}, "--only must list some of pgd, bpda_pgd"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(refused, values, said):
     assert said in refused(adaptive, **{**FEW, **values})
+
+
+def test_a_detector_row_that_is_not_that_of_its_images_is_named(finished, preset, tmp_path):
+    folder, _ = finished
+    results = report.read(folder / "results.json")
+    shutil.copytree(folder / "images", tmp_path / "images")
+    changed = [cell for cell in results["cells"] if cell["row"] == "InvGAN with detector"]
+    for cell in changed:
+        cell["value"] += 0.125  # no share of 3 or 4 images lies there
+    files.write_sealed(tmp_path / "results.json", results)
+    problems, _ = rescore.check(tmp_path, str(preset), images=None)
+    assert {line.split(":")[0] for line in problems} == {f"{cell['row']}, {cell['column']}" for cell in changed}
+
+
+def test_only_the_attacks_asked_for_on_the_split_asked_for(run_program, tmp_path, monkeypatch):
+    adaptive_evaluation.from_flags.cache_clear()
+    loaded, load = [], data.load
+    monkeypatch.setattr(
+        data, "load", lambda name, split, **others: loaded.append(split) or load(name, "test", **others)
+    )
+    results = run_program(adaptive, tmp_path, **FEW, only=["latent"], split="validation")
+    adaptive_evaluation.from_flags.cache_clear()
+    assert set(loaded) == {"validation"} and results["settings"]["split"] == "validation"
+    single = {cell["row"] for cell in results["cells"] if ":" in cell["row"]}
+    assert single == {
+        "No Defense: no attack",
+        *(f"{row}: {what}" for row in ("DefenseGAN", "InvGAN") for what in ("no attack", "latent space")),
+    }
 
 
 def test_least_perturbation_counts_every_ball(finished):

@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import figure4, table1, table4, whitebox
+from experiments import adaptive, figure4, table1, table4, whitebox
 from invgan_tf import data, fast_projection, models, projection
 from invgan_tf.defenses import Defended, DefenseGAN
 
@@ -62,6 +62,7 @@ def test_a_fast_projections_key_follows_its_stages():
         (figure4, "mnist", "--false_positive_rate=0.1"),
         (figure4, "mnist", "--restarts=2"),
         (table1, "cifar10", "--restarts=2"),
+        (adaptive, "mnist", "--attacks=fgsm"),
     ],
 )
 def test_flags_of_other_tables_are_refused(refused, program, dataset, typed):
