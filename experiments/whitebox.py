@@ -90,7 +90,7 @@ class WhiteBox:
         """Returns the work of a cell in image-steps an image, roughly: what the progress bar counts in."""
         projection = 1.0
         if defense is None:
-            return 500.0 if attack == "cw" else 1.0
+            return 2_000.0 if attack == "cw" else 1.0  # 600 steps through the classifier, which is the larger network
         if defense != "none":
             projection += self.defenses[defense].image_steps(FLAGS.projector)
         rounds = _BPDA_CW["binary_search_steps"] * _BPDA_CW["max_iterations"]
