@@ -18,6 +18,7 @@ from invgan_tf.evaluation import accuracy
 
 FLAGS = flags.FLAGS
 
+_ROUNDING = 1e-5  # of a difference of float32 pixels
 _DETECTED = "{} with detector"  # rows where a flagged image does no harm
 
 
@@ -34,10 +35,16 @@ def main() -> None:
         table.add(_row(cell), cell.ball.name, measured, seconds=outcome.seconds, **sizes)
     evaluation = evaluation_.from_flags()
     for defense in evaluation_.rows():
-        own = {cell: outcome for cell, outcome in found.items() if cell.defense == defense}
-        _worst(table, whitebox_flags.ROWS[defense], own, None)
-        if defense != "none":
-            _worst(table, _DETECTED.format(whitebox_flags.ROWS[defense]), own, evaluation.threshold(defense))
+        own, row = (
+            {cell: outcome for cell, outcome in found.items() if cell.defense == defense},
+            whitebox_flags.ROWS[defense],
+        )
+        _worst(table, row, own, _balls()[1:], None)
+        if joint := _joint_balls(defense):
+            _worst(table, _DETECTED.format(row), own, joint, evaluation.threshold(defense))
+            _joint(table, row, own, evaluation.threshold(defense))
+        if defense == "defensegan":
+            _again(table, row, own, evaluation)
     adaptive_curves.draw(table, found)
     print(table.markdown())
     print(f"Written to {table.folder}: results.json, table.md, robust_accuracy.png, images/, TensorBoard events.")
@@ -55,8 +62,10 @@ def _check():
     if not set(FLAGS.only) <= set(evaluation_.titles()):
         raise common_flags.FlagError(f"--only must list some of {', '.join(evaluation_.titles())}.")
     largest = data.spec(FLAGS.dataset).sizes[FLAGS.split]
-    if max(FLAGS.num_images, FLAGS.inside_images) + FLAGS.detector_images > largest:
-        raise common_flags.FlagError("--num_images or --inside_images reaches into the images that calibrate.")
+    if FLAGS.inside_images > FLAGS.num_images:
+        raise common_flags.FlagError("--inside_images must not exceed --num_images: they are the first of those.")
+    if FLAGS.num_images + FLAGS.detector_images > largest:
+        raise common_flags.FlagError("--num_images reaches into the images that calibrate.")
 
 
 def _balls() -> list[Ball]:
@@ -76,10 +85,12 @@ def _row(cell: Cell) -> str:
 def _layout() -> report.Layout:
     cells = [cell for defense in evaluation_.rows() for cell in evaluation_.plan(defense)]
     rows = [whitebox_flags.ROWS[defense] for defense in evaluation_.rows()]
-    worst = [*rows, *(_DETECTED.format(row) for row in rows[1:])]
+    joint = {_DETECTED.format(whitebox_flags.ROWS[d]): balls for d in evaluation_.rows() if (balls := _joint_balls(d))}
+    worst = [*rows, *joint]
     single = list(dict.fromkeys(_row(cell) for cell in cells))
     columns = [ball.name for ball in _balls()]
-    there = {(_row(cell), cell.ball.name) for cell in cells} | {(row, column) for row in worst for column in columns}
+    there = {(_row(cell), cell.ball.name) for cell in cells} | {(row, column) for row in rows for column in columns}
+    there |= {(row, ball.name) for row, balls in joint.items() for ball in (_balls()[0], *balls)}
     return report.Layout(
         experiment="adaptive",
         dataset=FLAGS.dataset,
@@ -94,9 +105,10 @@ def _layout() -> report.Layout:
 
 def _note() -> str:
     return (
-        "The first rows are the worst case over all attacks below, of the same and of smaller radius, on the first "
+        "The first rows are the worst case over all attacks below whose image lies in the column's ball, on the first "
         f"{FLAGS.inside_images} {FLAGS.split} images. With detector: an attacked image counts as lost where it is "
-        "misclassified and not flagged, a clean one where it is misclassified or flagged; threshold from the last "
+        "misclassified and not flagged, a clean one where it is misclassified or flagged, in the columns that have an "
+        "attack on classifier and detector; threshold from the last "
         f"{FLAGS.detector_images} {FLAGS.split} images, of which it may flag {FLAGS.false_positive_rate:.0%}. All "
         f"attacks move away from the true label. {whitebox_flags.descent()}; projection in "
         f"{whitebox_flags.projection_dtype()}; seed {FLAGS.seed}, attacker's {FLAGS.seed + 1} and above 2^31. APGD "
@@ -122,7 +134,7 @@ def _measure() -> Iterator[tuple[Cell, Outcome]]:
     shared = {
         ("images", evaluation.source(cell), cell.ball, block): None
         for cell in cells
-        if cell.attack in ("bare", "fgsm")
+        if cell.attack in evaluation_.SHARED
         for block in evaluation.blocks(cell)
     }
     look = [("outcome", cell, block) for cell in cells for block in evaluation.blocks(cell)]
@@ -155,7 +167,7 @@ def _cost(evaluation: Evaluation, task: tuple) -> float:
     if task[0] == "scores":
         return evaluation.look(task[1])
     cell = task[1]
-    own = cell.attack not in (CLEAN, "bare", "fgsm", "other")
+    own = cell.attack not in (CLEAN, "other", *evaluation_.SHARED)
     return evaluation.look(cell.defense) + (evaluation.cost(*evaluation.source(cell)) if own else 0.0)
 
 
@@ -169,24 +181,49 @@ def _compute(evaluation: Evaluation, task: tuple) -> Outcome | None:
     return None
 
 
-def _worst(table, row, outcomes, threshold):
-    """Adds a row of the worst case: an image is left where no attack of the column's norm and radius, or less, won."""
-    count = FLAGS.inside_images
-    (clean,) = (outcome for cell, outcome in outcomes.items() if cell.attack == CLEAN)
-    whole = clean.correct if threshold is None else clean.correct & (clean.score <= threshold)
-    table.add(row, "Clean", accuracy.Proportion.of(whole), seconds=clean.seconds)
+def _joint_balls(defense: str) -> list[Ball]:
+    """Returns the balls in which an attack aims at classifier and detector: only there a detector's row means much."""
+    return [cell.ball for cell in evaluation_.plan(defense) if cell.attack == "joint"]
+
+
+def _worst(table, row, outcomes, balls, threshold):
+    """Adds a row of the worst case: an image is left where no attack's image inside the column's ball costs it."""
+    count, seconds = FLAGS.inside_images, sum(outcome.seconds for outcome in outcomes.values())
+    (clean,) = (cell for cell in outcomes if cell.attack == CLEAN)
+    whole = ~adaptive_curves.lost(clean, outcomes[clean], threshold)
+    table.add(row, "Clean", accuracy.Proportion.of(whole), seconds=outcomes[clean].seconds)
+    for ball in balls:
+        sizes, _ = adaptive_curves.least(outcomes, ball.norm, count, threshold)
+        table.add(row, ball.name, accuracy.Proportion.of(sizes > ball.eps + _ROUNDING), seconds=seconds)
+
+
+def _joint(table, row, outcomes, threshold):
+    """Finds what the attack on classifier and detector reaches: its cell tells of the classifier alone."""
+    for cell, outcome in outcomes.items():
+        if cell.attack == "joint":
+            both = accuracy.Proportion.of(adaptive_curves.lost(cell, outcome, threshold))
+            flagged = float(np.mean(outcome.score > threshold))
+            text = (
+                f"{row}, joint attack, {cell.ball.name}: {both.value:.3f} [{both.ci95[0]:.3f}, {both.ci95[1]:.3f}] of "
+            )
+            text += f"{both.n} images are misread and pass the detector; it flags {flagged:.3f} of all."
+            facts = {"row": row, "column": cell.ball.name, "won": both.value, "ci95": both.ci95, "flagged": flagged}
+            table.find(text, facts)
+
+
+def _again(table, row, outcomes, evaluation):
+    """Finds how many worst cases fool the defence under a seed that chose none of them.
+
+    Which of many attacks won, an attacker who does not know the evaluator's seed cannot tell.
+    """
     for ball in _balls()[1:]:
-        left, seconds = _left(clean, threshold)[:count], 0.0
-        for cell, outcome in outcomes.items():
-            if cell.attack != CLEAN and cell.ball.norm == ball.norm and cell.ball.eps <= ball.eps:
-                left = left & _left(outcome, threshold)[:count]
-                seconds += outcome.seconds
-        table.add(row, ball.name, accuracy.Proportion.of(left), seconds=seconds)
-
-
-def _left(outcome, threshold):
-    """Returns which images an attack did not win: the class is right, or a detector flags them."""
-    return outcome.correct if threshold is None else outcome.correct | (outcome.score > threshold)
+        sizes, cells = adaptive_curves.least(outcomes, ball.norm, FLAGS.inside_images)
+        numbers = np.flatnonzero(sizes <= ball.eps + _ROUNDING)
+        if numbers.size:
+            images = np.stack([outcomes[cells[number]].attacked[number] for number in numbers])
+            again = int(evaluation.fooled_again(cells[numbers[0]].defense, images, numbers).sum())
+            text = f"{row}, {ball.name}: of {numbers.size} images lost, {again} are misread under another seed too."
+            table.find(text, {"row": row, "column": ball.name, "lost": int(numbers.size), "again": again})
 
 
 def _save(table, cell, outcome):

@@ -16,20 +16,40 @@ _AXES = {
 }
 
 
-def least(outcomes: Mapping[Cell, Outcome], norm: str, count: int) -> np.ndarray:
-    """Returns the size of the least perturbation that fools each of the first images: 0 unattacked, infinite for none.
+def lost(cell: Cell, outcome: Outcome, threshold: float | None = None) -> np.ndarray:
+    """Returns which images a cell costs the defender, `[n]`.
+
+    An image that is misread; with a detector, which flags scores above its threshold, an attacked image that is misread
+    and passes, and a clean one that is misread or flagged.
+    """
+    if threshold is None:
+        return ~outcome.correct
+    flagged = outcome.score > threshold
+    return ~outcome.correct | flagged if cell.attack == CLEAN else ~outcome.correct & ~flagged
+
+
+def least(
+    outcomes: Mapping[Cell, Outcome], norm: str, count: int, threshold: float | None = None
+) -> tuple[np.ndarray, list[Cell | None]]:
+    """Returns the size of the least perturbation that costs each of the first images, and which cell's it is.
 
     Args:
-        outcomes: a defence's cells, the clean one among them; images of every ball count in both norms.
+        outcomes: a defence's cells, the clean one among them; images of every ball count, whatever its norm.
         norm: "inf" or "2".
         count: images.
+        threshold: of the detector, as for `lost`.
+
+    Returns:
+        Sizes `[count]`, 0 where the clean image is lost and infinite where nothing is, and the cells.
     """
-    found = np.full(count, np.inf)
-    for outcome in outcomes.values():
+    sizes, cells = np.full(count, np.inf), [None] * count
+    for cell, outcome in outcomes.items():
         change = (outcome.attacked - outcome.clean)[:count].reshape(count, -1)
         size = np.abs(change).max(axis=1) if norm == "inf" else np.linalg.norm(change, axis=1)
-        found = np.where(outcome.correct[:count], found, np.minimum(found, size))
-    return found
+        size = np.where(lost(cell, outcome, threshold)[:count], size, np.inf)
+        for row in np.flatnonzero(size < sizes):
+            sizes[row], cells[row] = size[row], cell
+    return sizes, cells
 
 
 def draw(table: report.Report, found: Mapping[Cell, Outcome]) -> None:
@@ -41,7 +61,7 @@ def draw(table: report.Report, found: Mapping[Cell, Outcome]) -> None:
             own = {cell: outcome for cell, outcome in found.items() if cell.defense == defense}
             (clean,) = (outcome for cell, outcome in own.items() if cell.attack == CLEAN)
             count = min(adaptive_evaluation.FLAGS.inside_images, len(clean.labels))
-            sizes = least(own, norm, count)
+            sizes, _ = least(own, norm, count)
             left = (sizes[None] > radii[:, None]).sum(axis=1)
             bounds = [stats.binomtest(int(k), count).proportion_ci(0.95, "wilson") for k in left]
             row = whitebox_flags.ROWS[defense]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.metadata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cells, whitebox, whitebox_flags
-from invgan_tf import attacks, data
+from invgan_tf import attacks, data, defenses
 from invgan_tf.attacks.reparameterization import reparameterized
 from invgan_tf.defenses import detector
 from invgan_tf.evaluation import accuracy, detection
@@ -20,7 +21,7 @@ flags.DEFINE_list("linf_eps", ["0.05", "0.1", "0.2", "0.3"], "Radii of the L-inf
 flags.DEFINE_list("l2_eps", ["2", "4"], "Radii of the L2 balls of PGD.")
 flags.DEFINE_list("few_eps", ["0.1", "0.3"], "Of --linf_eps, those of the joint attack and of Square.")
 flags.DEFINE_integer("inside_images", 50, "Images for attacks that run the projection inside.", lower_bound=1)
-flags.DEFINE_integer("detector_images", 100, "The split's last images: they set the detector's threshold.", 2)
+flags.DEFINE_integer("detector_images", 300, "The split's last images: they set the detector's threshold.", 2)
 flags.DEFINE_integer(
     "attack_steps", 100, "Steps of PGD and APGD; thrice of it in latent space, half in PGD through BPDA.", lower_bound=1
 )
@@ -48,9 +49,12 @@ for _name in ("linf_eps", "l2_eps", "few_eps", "queries"):
 flags.register_validator("queries", lambda given: all(text.isdecimal() for text in given), "must list whole numbers")
 
 _FAR = 10.0  # by how much an image meant for another model shall fool the one it is made on
+_FRESH = 2  # added to the evaluator's seed, where an answer is asked for a second time
 _CW_ROUNDS = 4  # of Carlini and Wagner's binary search
 _BLOCK, _INSIDE_BLOCK = 50, 10
+_BY_ART, _ART = ("apgd", "square"), "adversarial-robustness-toolbox"
 CLEAN = "clean"
+SHARED = {"fgsm": "none", "bare": "none", "pgd": "invgan"}  # made once, on this, for every row
 
 
 class Ball(NamedTuple):
@@ -108,7 +112,7 @@ def titles() -> dict[str, str]:
     """Returns what each attack is called, in the order of the table."""
     steps = FLAGS.attack_steps
     return {
-        "pgd": f"PGD-{steps}, {FLAGS.attack_restarts} restarts, on f(G(I(x)))",
+        "pgd": f"PGD-{steps}, up to {FLAGS.attack_restarts} restarts, on f(G(I(x)))",
         "bpda_pgd": f"PGD-{max(1, steps // 2)} through BPDA, over random starts (EOT)",
         "bpda_cw": "Carlini-Wagner L2 through BPDA",
         "apgd_ce": f"APGD-CE, {steps} steps",
@@ -131,9 +135,8 @@ def plan(defense: str) -> list[Cell]:
     balls = {"apgd_ce": linf, "apgd_dlr": linf, "bare": linf + round_balls, "fgsm": linf}
     balls |= {name: few if name == squares[0] else few[-1:] for name in squares}
     if defense != "none":
-        balls |= {"bpda_pgd": linf + round_balls, "bpda_cw": round_balls, "latent": linf, "other": linf, "joint": few}
-    if defense == "invgan":
-        balls["pgd"] = linf
+        balls |= {"pgd": linf, "bpda_pgd": linf + round_balls, "bpda_cw": round_balls, "latent": linf, "other": linf}
+        balls["joint"] = few + round_balls[-1:]
     chosen = [attack for attack in titles() if attack in balls and (not FLAGS.only or attack in FLAGS.only)]
     cells_ = [Cell(attack, defense, ball) for attack in chosen for ball in balls[attack]]
     return [Cell(CLEAN, defense, Ball("inf", 0.0)), *cells_]
@@ -144,7 +147,7 @@ class Evaluation(whitebox.WhiteBox):
 
     def blocks(self, cell: Cell) -> list[tuple[int, ...]]:
         """Returns the numbers of a cell's images, cut into blocks."""
-        cheap = cell.attack in (CLEAN, "bare", "fgsm", "pgd") and cell.ball.norm == "inf"
+        cheap = cell.attack in (CLEAN, *SHARED) and cell.ball.norm == "inf"
         count = min(len(self.examples), FLAGS.num_images if cheap else FLAGS.inside_images)
         size = _BLOCK if cheap else _INSIDE_BLOCK
         return [tuple(range(first, min(first + size, count))) for first in range(0, count, size)]
@@ -164,8 +167,8 @@ class Evaluation(whitebox.WhiteBox):
 
     def source(self, cell: Cell) -> tuple[str, str]:
         """Returns which attack on which defence makes a cell's images."""
-        if cell.attack in ("bare", "fgsm"):
-            return cell.attack, "none"
+        if cell.attack in SHARED:
+            return cell.attack, SHARED[cell.attack]
         if cell.attack == "other":
             return "bpda_pgd", "invgan" if cell.defense == "defensegan" else "defensegan"
         return cell.attack, cell.defense
@@ -174,16 +177,16 @@ class Evaluation(whitebox.WhiteBox):
         """Returns the work of an attack in image-steps an image, roughly."""
         steps = FLAGS.attack_steps
         plain = 1.5 * steps * FLAGS.attack_restarts / 2
-        if defense == "none" or attack == "pgd":
+        if defense == "none" or attack in SHARED:
             return plain
         cold, lanes = self.look(defense), FLAGS.restarts if defense == "defensegan" else 1
         if attack in ("bpda_pgd", "joint"):
             rounds, views = FLAGS.inside_restarts + (attack == "joint"), (lanes + 1) // 2
-            return (rounds + 4) * cold + rounds * steps / 2 * (max(FLAGS.inside_steps, lanes) + 8 * views)
+            return (rounds + 3.5) * cold + rounds * steps / 2 * (max(FLAGS.inside_steps, lanes) + 8 * views)
         if attack == "bpda_cw":
             return 5 * cold + _CW_ROUNDS * steps * max(FLAGS.inside_steps, lanes) * 1.5
         if attack == "latent":
-            return cold + 4 * 3 * steps * 2
+            return 2 * cold + 4 * 3 * steps * 2
         if attack.startswith("apgd"):
             return cold + steps * (FLAGS.inside_steps + 1) * (2 if lanes > 1 else 1)
         return cold + int(attack.rsplit("_")[-1]) * (FLAGS.query_steps + 0.5)
@@ -198,6 +201,20 @@ class Evaluation(whitebox.WhiteBox):
         images = self.held_out.images[np.array(block) - first]
         seen, _, _ = self.projected(self.defended(defense), images, np.array(block))
         return detection.feature_score(self.classifier, images, seen)
+
+    def fooled_again(self, defense: str, images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Returns which images of these numbers a defence misreads under a seed that chose nothing, `[n]`."""
+        own = self.defended(defense)
+        model = defenses.Defended(
+            self.classifier,
+            own.defense,
+            steps=own.steps,
+            restarts=own.restarts,
+            projector=own.projector,
+            seed=self.seed + _FRESH,
+        )
+        seen, _, _ = self.projected(model, images, numbers)
+        return accuracy.predict(self.classifier, seen) != self.examples.labels[numbers]
 
     @functools.cache  # noqa: B019 - one evaluation a program
     def threshold(self, defense: str) -> float:
@@ -227,7 +244,8 @@ class Evaluation(whitebox.WhiteBox):
             "classifier": cells.fingerprint(self.classifier),
             "defense": self.defense_key(model),
             "arguments": {name: np.asarray(value).tolist() for name, value in {**arguments, **own}.items()},
-            "anchored": [FLAGS.inside_steps, FLAGS.query_steps] if attack.startswith(("apgd", "square")) else None,
+            "anchored": _few(attack),
+            "toolbox": importlib.metadata.version(_ART) if attack.startswith(_BY_ART) else None,
             "indices": numbers.tolist(),
             "images": cells.fingerprint(clean),
         }
@@ -248,8 +266,7 @@ class Evaluation(whitebox.WhiteBox):
             return reparameterized(model)
         if model is self.classifier or attack in ("bpda_pgd", "bpda_cw", "joint", "latent"):
             return model
-        few = (FLAGS.query_steps, 1) if attack.startswith("square") else (FLAGS.inside_steps, 2)
-        return attacks.Anchored(model, clean, steps=few[0], restarts=few[1], indices=numbers, seed=self.attack_seed)
+        return attacks.Anchored(model, clean, **_few(attack), indices=numbers, seed=self.attack_seed)
 
     def outcome_of(self, cell: Cell, block: tuple[int, ...]) -> Outcome:
         """Makes a block's images, or takes them from the store; projects them cold under the evaluator's seed."""
@@ -266,11 +283,20 @@ class Evaluation(whitebox.WhiteBox):
         return Outcome(clean, attacked, labels, predicted, score, spent + seconds)
 
 
+def _few(attack):
+    """Returns the steps and restarts of what the toolbox's attacks see in place of a defence; None for the others."""
+    if not attack.startswith(_BY_ART):
+        return None
+    square = attack.startswith("square")
+    return {"steps": FLAGS.query_steps, "restarts": 1} if square else {"steps": FLAGS.inside_steps, "restarts": 2}
+
+
 def _function(attack, defense, ball, threshold):
     """Returns an attack's function and its arguments beside eps, labels, range and seed."""
     steps = {"steps": FLAGS.attack_steps}
     if attack.startswith("square"):
-        return attacks.square, {"queries": int(attack.rsplit("_")[-1])}
+        confidence = 0.0 if defense == "none" else _FAR
+        return attacks.square, {"queries": int(attack.rsplit("_")[-1]), "confidence": confidence}
     if attack == "fgsm":
         return attacks.fgsm, {}
     if attack == "bpda_cw":
@@ -292,13 +318,12 @@ def _function(attack, defense, ball, threshold):
 @functools.lru_cache(maxsize=1)
 def from_flags() -> Evaluation:
     """Builds the evaluation that the flags ask for, on the first images of --split."""
-    count = max(FLAGS.num_images, FLAGS.inside_images)
     return Evaluation(
         whitebox_flags.open_store(),
         data.spec(FLAGS.dataset),
         whitebox_flags.load_classifier(),
         whitebox_flags.load_defenses(),
-        data.load(FLAGS.dataset, FLAGS.split, data_dir=FLAGS.data_dir, limit=count),
+        data.load(FLAGS.dataset, FLAGS.split, data_dir=FLAGS.data_dir, limit=FLAGS.num_images),
     )
 
 

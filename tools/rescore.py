@@ -6,6 +6,10 @@ detectors are calibrated anew, and the figures of every cell, the worst cases am
 answers.
 """
 
+import concurrent.futures
+import functools
+import json
+import multiprocessing
 import os
 import pathlib
 from typing import NamedTuple
@@ -20,6 +24,7 @@ from invgan_tf import data, defenses, files, presets
 
 flags.DEFINE_string("folder", None, "The experiment's --output_dir.", required=__name__ == "__main__")
 flags.DEFINE_integer("images_each", None, "Only so many of the first images of a cell. Default: all.", lower_bound=1)
+flags.DEFINE_integer("processes", os.cpu_count(), "Processes that score.", lower_bound=1)
 flags.DEFINE_string("weights", None, "Their preset, where it is not the one that results.json names.")
 
 FLAGS = flags.FLAGS
@@ -32,21 +37,28 @@ _CALIBRATED = 50  # images projected at a time, as the experiment calibrates
 class _Answer(NamedTuple):
     """What a defence makes of a cell's images; arrays over them."""
 
+    attack: str
     defense: str
     norm: str
     eps: float
+    row: str
     column: str
     correct: np.ndarray
     score: np.ndarray  # Eq. 7's
+    size: dict[str, np.ndarray]  # of the perturbation, by norm
+    problems: list[str]
 
 
-def check(folder: str | os.PathLike, preset: str | None = None, images: int | None = None) -> tuple[list[str], int]:
+def check(
+    folder: str | os.PathLike, preset: str | None = None, images: int | None = None, workers: int = 1
+) -> tuple[list[str], int]:
     """Scores a run's images again.
 
     Args:
         folder: with results.json and images/.
         preset: name or folder of the weights; the dataset's by default.
         images: at most so many of each cell; all by default, without which the table's figures are not compared.
+        workers: processes.
 
     Returns:
         What does not agree, a line each, and the number of cells looked at.
@@ -54,35 +66,60 @@ def check(folder: str | os.PathLike, preset: str | None = None, images: int | No
     folder = pathlib.Path(folder)
     results = files.read_sealed(folder / "results.json")
     settings, dataset = results["settings"], results["dataset"]
-    models = _models(settings, preset or settings["preset_dir"] or dataset)
-    examples = data.load(dataset, settings["split"])
+    settings["preset_dir"] = preset or settings["preset_dir"] or dataset
     values = {(cell["row"], cell["column"]): cell["value"] for cell in results["cells"]}
-    problems, answers = [], []
     paths = sorted((folder / "images").glob("*.npz"))
-    for path in paths:
-        with np.load(path, allow_pickle=False) as file:
-            stored = dict(file)
-        _, defense, norm, row, column = stored["place"].tolist()
-        count = len(stored["labels"]) if images is None else min(images, len(stored["labels"]))
-        # In the blocks of the experiment, for a product's rounding may depend on its rows.
-        predicted, score = _ask(models[defense], stored["attacked"][:count], 0, int(stored["block"]))
-        correct = predicted == examples.labels[:count]
-        for problem in _compare(stored, examples, predicted, count):
-            problems.append(f"{path.name}: {problem}")
-        if images is None and abs(values[row, column] - correct.mean()) > 1e-9:
-            problems.append(
-                f"{path.name}: results.json says {values[row, column]:.3f}, the images {correct.mean():.3f}."
-            )
-        answers.append(_Answer(defense, norm, float(stored["eps"]), column, correct, score))
-        print(f"{row}, {column}: {correct.mean():.3f} of {count}", flush=True)
+    problems, answers = [], []
+    one = functools.partial(_cell, dataset=dataset, settings=json.dumps(settings), images=images)
+    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        for answer in pool.map(one, paths) if workers > 1 else map(one, paths):
+            share, said = answer.correct.mean(), values.get((answer.row, answer.column))
+            problems += answer.problems
+            if said is None:
+                problems.append(f"{answer.row}, {answer.column}: results.json has no such cell.")
+            elif images is None and abs(said - share) > 1e-9:
+                problems.append(f"{answer.row}, {answer.column}: results.json says {said:.3f}, the images {share:.3f}.")
+            answers.append(answer)
+            print(f"{answer.row}, {answer.column}: {share:.3f} of {len(answer.correct)}", flush=True)
     if images is None:
-        for defense, model in models.items():
-            own, count = [answer for answer in answers if answer.defense == defense], settings["inside_images"]
-            problems += _worst_cases(_ROWS[defense], own, values, count, np.inf)
-            if defense != "none":
-                threshold = _threshold(model, examples.images, settings)
-                problems += _worst_cases(f"{_ROWS[defense]} with detector", own, values, count, threshold)
+        models, examples = _loaded(dataset, json.dumps(settings))
+        for defense in models:
+            own = [answer for answer in answers if answer.defense == defense]
+            balls = {(answer.norm, answer.eps, answer.column) for answer in own if answer.eps}
+            problems += _worst_cases(_ROWS[defense], own, balls, values, settings["inside_images"], np.inf)
+            if joint := {(answer.norm, answer.eps, answer.column) for answer in own if answer.attack == "joint"}:
+                threshold = _threshold(models[defense], examples.images, settings)
+                row = f"{_ROWS[defense]} with detector"
+                problems += _worst_cases(row, own, joint, values, settings["inside_images"], threshold)
     return problems, len(paths)
+
+
+def _one_thread():
+    """Computes as the experiment's workers do."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def _cell(path, dataset, settings, images):
+    """Scores the images of one file."""
+    models, examples = _loaded(dataset, settings)
+    with np.load(path, allow_pickle=False) as file:
+        stored = dict(file)
+    attack, defense, norm, row, column = stored["place"].tolist()
+    count = len(stored["labels"]) if images is None else min(images, len(stored["labels"]))
+    # In the blocks of the experiment, for a product's rounding may depend on its rows.
+    predicted, score = _ask(models[defense], stored["attacked"][:count], 0, int(stored["block"]))
+    change = (stored["attacked"][:count] - examples.images[:count]).reshape(count, -1)
+    size = {"inf": np.abs(change).max(axis=1), "2": np.linalg.norm(change, axis=1)}
+    problems = [f"{path.name}: {problem}" for problem in _compare(stored, examples, predicted, size, count)]
+    correct = predicted == examples.labels[:count]
+    return _Answer(attack, defense, norm, float(stored["eps"]), row, column, correct, score, size, problems)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(dataset, settings):
+    """Returns the models by defence and the examples; once a process."""
+    settings = json.loads(settings)
+    return _models(settings, settings["preset_dir"]), data.load(dataset, settings["split"])
 
 
 def _models(settings, preset):
@@ -129,22 +166,20 @@ def _threshold(model, images, settings):
     return np.sort(scores)[-1 - flagged]
 
 
-def _compare(stored, examples, predicted, count):
+def _compare(stored, examples, predicted, size, count):
     """Yields what of a cell's images does not agree with the dataset, its ball, or what was stored of them."""
     clean, labels = examples.images[:count], examples.labels[:count]
     if not (np.array_equal(stored["clean"][:count], clean) and np.array_equal(stored["labels"][:count], labels)):
         yield "its clean images or labels are not those of the dataset."
-    change = (stored["attacked"][:count] - clean).reshape(count, -1)
-    norm, eps = stored["place"][2], float(stored["eps"])
-    size = np.abs(change).max(axis=1) if norm == "inf" else np.linalg.norm(change, axis=1)
-    if size.max() > eps + _ROUNDING or stored["attacked"].min() < 0.0 or stored["attacked"].max() > 1.0:
-        yield f"images reach {size.max():.4f}, outside the ball of {eps:g} or the pixel range."
+    largest, eps = size[stored["place"][2]].max(), float(stored["eps"])
+    if largest > eps + _ROUNDING or stored["attacked"].min() < 0.0 or stored["attacked"].max() > 1.0:
+        yield f"images reach {largest:.4f}, outside the ball of {eps:g} or the pixel range."
     different = int(np.sum(stored["predicted"][:count] != predicted))
     if different:
         yield f"{different} of {count} images are predicted otherwise."
 
 
-def _worst_cases(row, answers, values, count, threshold):
+def _worst_cases(row, answers, balls, values, count, threshold):
     """Yields the worst cases of a row that are not those of its single attacks; flagged above the threshold."""
 
     def left(answer):  # flagged, an attacked image does no harm and a clean one is lost
@@ -156,9 +191,9 @@ def _worst_cases(row, answers, values, count, threshold):
         yield f"{row}: images/ has no clean ones; the run is not complete."
         return
     worst = {"Clean": left(clean)}
-    for norm, eps, column in {(answer.norm, answer.eps, answer.column) for answer in answers if answer.eps}:
-        within = [answer for answer in answers if answer.norm == norm and 0.0 < answer.eps <= eps]
-        worst[column] = np.all([left(answer)[:count] for answer in (clean, *within)], axis=0)
+    for norm, eps, column in balls:
+        outside = [answer.size[norm][:count] > eps + _ROUNDING for answer in answers]
+        worst[column] = np.all([left(answer)[:count] | out for answer, out in zip(answers, outside)], axis=0)
     for column, images in sorted(worst.items()):
         said = values.get((row, column))
         if said is None:
@@ -169,8 +204,8 @@ def _worst_cases(row, answers, values, count, threshold):
 
 def main(_) -> None:
     """Scores a folder again; exits with 1 where anything does not agree."""
-    tf.config.threading.set_intra_op_parallelism_threads(1)  # as the experiment's workers compute
-    problems, cells = check(FLAGS.folder, FLAGS.weights, FLAGS.images_each)
+    _one_thread()
+    problems, cells = check(FLAGS.folder, FLAGS.weights, FLAGS.images_each, FLAGS.processes)
     print("\n".join(problems) or f"All {cells} cells agree, image by image.")
     raise SystemExit(bool(problems))
 

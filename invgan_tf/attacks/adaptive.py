@@ -17,8 +17,8 @@ from invgan_tf.evaluation import accuracy
 _WARM_CONFIDENCE = 6.0  # the attacker's projection lags: fooled by this much, the whole defence mostly is
 _UNDER = 0.7  # part of the detector's threshold that the joint attack aims below
 _WEIGHTS = (2.0, 8.0, 0.5)  # of the detector in the joint loss, one restart after the other
-_TARGETS = 3  # classes towards which the attack may begin
-_FAST_SHARE = 4  # before a fast projector the attacker looks with this part of the exact one's steps
+_TARGETS = 9  # classes towards which the attack may begin, the likeliest first
+_SCREENED = 4  # where to begin is chosen by projections of this part of the defence's steps
 
 
 def bpda_pgd(
@@ -45,9 +45,10 @@ def bpda_pgd(
     the generator cannot draw and the projection removes. Every other round takes the gradient through the inverter
     and the generator, the way in between held (InvGAN), or the identity's.
 
-    The attack begins at the best of four points to which one step on the bare classifier leads (FGSM). They and the
-    result of every round are projected cold, with all of the model's steps and restarts, each round under a new seed
-    of the attacker's. Who is fooled by all likely restarts then is done; the others go another round from their best.
+    The attack begins at the best of the points to which one step on the bare classifier leads (FGSM): away from the
+    label, and towards every other class (nine at most). It and the result of every round are projected cold, with all
+    of the model's steps and restarts, each round under a new seed of the attacker's. Who fools all likely restarts then
+    is done; the others go another round from their best.
 
     Args:
         model: the classifier behind its defence. Its seed is replaced by the attacker's.
@@ -65,8 +66,8 @@ def bpda_pgd(
         seed: the attacker's key; no evaluator's seed below 2^31 draws the same starts.
 
     Returns:
-        Attacked images, float32, same shape, inside ball and range: of the rounds' results that which fools the largest
-        share of the cold likely restarts.
+        Attacked images, float32, same shape, inside ball and range: of where it began and the rounds' results that
+        which fools the largest share of the cold likely restarts, and by the lowest margin.
 
     Raises:
         ValueError: for a model that is not `Defended`, or images, labels or settings that do not fit.
@@ -126,20 +127,22 @@ def _attack(model, images, labels, indices, seed, value_range, options, threshol
         validation.check_count(name, count, 1)
     validation.check_count("products", products, 0)
     attacked, images, labels, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
-    draws = 1 if isinstance(attacked.defense, InvGAN) else draws  # its start is not random
+    random = not isinstance(attacked.defense, InvGAN)  # whose start follows the image
+    draws = draws if random else 1
     inner_steps, value_range = max(1, inner_steps // attacked.restarts), tuple(value_range)
-    result, held = np.array(images), np.full(len(images), -1.0)
-    offset = np.zeros((len(images), draws * attacked.restarts, attacked.defense.latent_dim), np.float32)
-    for points in _first_points(model.classifier, images, labels, eps, norm, value_range, threshold):
-        left = np.flatnonzero(held < 1.0)
-        if left.size:
-            share, moved = _look(attacked, points[left], labels[left], indices[left], attacked.seed, draws, threshold)
-            better = share > held[left]
-            rows = left[better]
-            result[rows], held[rows] = points[rows], share[better]
-            offset[rows] = moved.reshape(len(left), *offset.shape[1:])[better]
+
+    def look(points, rows, key, part=1):
+        return attacker.look(
+            attacked, points, labels[rows], indices[rows], key, draws=draws, part=part, threshold=threshold
+        )
+
+    result, every = np.array(images), np.arange(len(images))
+    if threshold is None:  # one long step would raise the detector's score: the joint attack begins at the images
+        screen = functools.partial(look, rows=every, key=attacked.seed, part=_SCREENED)
+        result = _first_points(attacked.classifier, images, labels, (eps, norm, value_range), screen)
+    won, offset = look(result, every, attacked.seed)
     for number in range(restarts):
-        left = np.flatnonzero(held < 1.0)
+        left = np.flatnonzero(won < 1.0)
         if not left.size:
             break
         key = attacked.seed + number * draws
@@ -148,38 +151,37 @@ def _attack(model, images, labels, indices, seed, value_range, options, threshol
         slope = _slopes(attacked.defense, products)[number % 2]
         walk = _walk(attacked, norm, value_range, inner_steps, draws, slope, threshold)
         found, _ = walk(images[left], labels[left], tf.constant(result[left]), state, eps, steps)
-        share, moved = _look(attacked, found, labels[left], indices[left], key + draws, draws, threshold)
-        better = share >= held[left]
+        reached, moved = look(found, left, key + draws)
+        better = reached > won[left]
         rows = left[better]
-        result[rows], held[rows] = found[better], share[better]
-        if number + 1 < restarts:  # who did not gain looks again at his best point under the new seeds
-            offset[left] = moved.reshape(len(left), *offset.shape[1:])
-            again = left[~better]
-            if again.size:
-                _, moved = _look(attacked, result[again], labels[again], indices[again], key + draws, draws, threshold)
-                offset[again] = moved.reshape(len(again), *offset.shape[1:])
+        result[rows], won[rows], offset[rows] = found[better], reached[better], moved[better]
+        again = left[~better]
+        if random and again.size and number + 1 < restarts:  # his best point, under the new seeds
+            offset[again] = look(result[again], again, key + draws)[1]
     return result
 
 
-def _first_points(classifier, images, labels, eps, norm, value_range, threshold):
-    """Yields where an attack may begin: one long step on the bare classifier moves a projection most.
+def _first_points(classifier, images, labels, ball, screen):
+    """Returns where to begin: one long step on the bare classifier moves a projection most.
 
-    It goes away from the label, then towards each of the classes that the classifier finds most likely besides; the
-    joint attack, whose score such a step would raise, begins at the images.
+    It goes away from the label or towards a class; which, short projections tell.
     """
-    if threshold is not None:
-        yield images
-        return
-    images = tf.constant(images)
-    others = np.argsort(-accuracy.outputs(classifier, images.numpy()), axis=1)
+    eps, norm, value_range = ball
+    pixels, best = tf.constant(images), np.full(len(images), -1.0)
+    others = np.argsort(-accuracy.outputs(classifier, images), axis=1)
     others = others[others != labels[:, None]].reshape(len(labels), -1)[:, :_TARGETS]
+    result = np.array(images)
     for sign, classes in [(1.0, labels), *((-1.0, column) for column in others.T)]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(images)
-            loss = gradient.cross_entropy(tf.constant(classes, tf.int32), classifier(images, training=False))
-        slope = tape.gradient(loss, images)
+            tape.watch(pixels)
+            loss = gradient.cross_entropy(tf.constant(classes, tf.int32), classifier(pixels, training=False))
+        slope = tape.gradient(loss, pixels)
         step = tf.sign(slope) if norm == "inf" else slope / bounded.lengths(slope)
-        yield bounded.into_ball(images + sign * eps * step, images, eps, norm, value_range).numpy()
+        points = bounded.into_ball(pixels + sign * eps * step, pixels, eps, norm, value_range).numpy()
+        won, _ = screen(points)
+        better = won > best
+        result[better], best[better] = points[better], won[better]
+    return result
 
 
 def _slopes(defense, products):
@@ -191,22 +193,11 @@ def _slopes(defense, products):
     return (products, None) if isinstance(defense, InvGAN) else (products, 0)
 
 
-def _starts(defense, pixels, numbers, restarts, key, draws):
-    """Returns starts under `draws` seeds, a lane each, `[n * draws * restarts, latent_dim]`."""
-    starts = [defense.starts(pixels, numbers, restarts, key + i) for i in range(draws)]
-    return tf.reshape(tf.concat(starts, axis=1), (-1, defense.latent_dim))
-
-
 def _state(defense, numbers, key, weight, offset):
     """Returns the walk's state; `offset` is how far the lanes' descents came from their starts."""
     offset = tf.reshape(tf.constant(offset), (-1, defense.latent_dim))
     slots = defense.optimizer.slots(offset)
     return tf.constant(numbers), tf.constant(key, tf.int64), weight, offset, slots, tf.constant(0)
-
-
-def _likely(defense, targets, latents, restarts):
-    """Returns the rows of each image's restarts whose loss is in the better half: those the defence may come to."""
-    return attacker.likely(projection.explain(defense.draw, latents, targets)[1], restarts)
 
 
 def _score(classifier, pixels, seen, views):
@@ -226,47 +217,35 @@ def _walk(model, norm, value_range, inner_steps, draws, slope, threshold):
         numbers, key, weight, offset, slots, step = state
         still = tf.stop_gradient(pixels)
         targets, stop = tf.repeat(still, draws * restarts, axis=0), step + inner_steps
-        moving, draw = _starts(defense, pixels, numbers, restarts, key, draws), defense.draw
+        moving = attacker.starts(defense, pixels, numbers, restarts, key, draws)
+        moving, draw = tf.reshape(moving, (-1, defense.latent_dim)), defense.draw
         starts = tf.stop_gradient(moving)
         latents, slots = projection.descend(draw, defense.optimizer, targets, starts + offset, slots, step, stop)
         offset = tf.stop_gradient(latents - starts)
-        likely = _likely(defense, targets, latents, restarts)
+        likely = attacker.likely(projection.explain(draw, latents, targets)[1], restarts)
 
-        def hinge(drawn):
+        def surprise(pixels, drawn):  # what the detector's score is above what the attack aims at
+            ratio = _score(model.classifier, pixels, drawn, views) / (_UNDER * threshold)
+            return weight * tf.reduce_mean(tf.nn.relu(tf.math.log(tf.reshape(ratio, (-1, views)) + 1e-6)), axis=1)
+
+        def objective_of(drawn, pixels):
             logits = model.classifier(drawn, training=False)
             margin = carlini_wagner.margin(tf.reshape(logits, (-1, views, logits.shape[1])), labels)
-            return tf.reduce_mean(tf.nn.relu(margin + _WARM_CONFIDENCE), axis=1)
+            loss = tf.reduce_mean(tf.nn.relu(margin + _WARM_CONFIDENCE), axis=1)
+            return loss if threshold is None else loss + surprise(pixels, drawn)
 
         if slope is None:
-            drawn = draw(tf.gather(moving + offset, likely))
-            loss = hinge(drawn)
+            loss = objective_of(draw(tf.gather(moving + offset, likely)), pixels)
         else:
-            drawn, loss, change = tangent.slope(draw, tf.stop_gradient(tf.gather(latents, likely)), hinge, slope)
-            # A term that is zero and whose gradient is the slope: the sum of what each view would have the pixels do.
+            kept = tf.stop_gradient(tf.gather(latents, likely))
+            drawn, loss, change = tangent.slope(draw, kept, lambda drawn: objective_of(drawn, still), slope)
+            # Terms that are zero and whose gradients are slopes: what each view would have the pixels do, and what the
+            # pixels themselves do to the score.
             change = tf.reduce_sum(tf.reshape(change, (-1, views, *pixels.shape[1:])), axis=1)
             loss += tf.reduce_sum((pixels - still) * change, axis=[1, 2, 3])
-        if threshold is not None:
-            # The slope of a distance to what is nearest: the projection held still.
-            ratio = _score(model.classifier, pixels, tf.stop_gradient(drawn), views) / (_UNDER * threshold)
-            logarithm = tf.math.log(tf.reshape(ratio, (-1, views)) + 1e-6)
-            loss += weight * tf.reduce_mean(tf.nn.relu(logarithm), axis=1)
+            if threshold is not None:
+                own = surprise(pixels, drawn)
+                loss += own - tf.stop_gradient(own)
         return loss, (numbers, key, weight, offset, slots, stop)
 
     return bounded.Walk(objective, norm, value_range)
-
-
-def _look(model, pixels, labels, numbers, key, draws, threshold):
-    """Projects cold; returns the share of the likely restarts that the images fool, and how far the descents came."""
-    defense, pixels = model.defense, tf.constant(pixels)
-    key = tf.constant(key, tf.int64)
-    starts = _starts(defense, pixels, tf.constant(numbers), model.restarts, key, draws)
-    steps = model.steps if model.projector == "exact" else defense.steps // _FAST_SHARE
-    lanes = tf.reshape(starts, (len(pixels), -1, defense.latent_dim))
-    targets, latents = defense.projectors["exact"].descend(pixels, lanes, steps)
-    kept = tf.gather(latents, _likely(defense, targets, latents, model.restarts))
-    views = len(kept) // len(pixels)
-    seen = accuracy.outputs(defense.generator, kept.numpy())
-    fooled = accuracy.predict(model.classifier, seen) != np.repeat(labels, views)
-    if threshold is not None:
-        fooled &= _score(model.classifier, pixels, tf.constant(seen), views).numpy() <= threshold
-    return fooled.reshape(-1, views).mean(axis=1), (latents - starts).numpy()

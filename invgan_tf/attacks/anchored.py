@@ -9,7 +9,6 @@ import tensorflow as tf
 from invgan_tf import projection, validation
 from invgan_tf.attacks import attacker
 from invgan_tf.defenses import Defended
-from invgan_tf.defenses.defended import straight_through
 
 
 class Anchored(keras.Model):
@@ -17,7 +16,8 @@ class Anchored(keras.Model):
 
     A cold projection of T steps in every query or step of an attack is out of reach of most machines; a bounded
     perturbation leaves the latents near those of the clean image. An image is told by its nearest clean one, so that
-    any toolbox can ask about any part of a batch. The backward pass takes the projection as the identity.
+    any toolbox can ask about any part of a batch. The backward pass takes the descent as the identity, and where it
+    begins at I(x), as InvGAN's does, adds the gradient through the inverter and the generator.
 
     Args:
         model: the classifier behind its defence. Its seed is replaced by the attacker's.
@@ -73,17 +73,20 @@ class Anchored(keras.Model):
     def call(self, images, training=False):
         """Returns logits `[n, classes]` of images near the clean ones."""
         images = tf.convert_to_tensor(images)
-        return self.classifier(straight_through(images, self._projected(tf.stop_gradient(images))), training=False)
+        drawn = self._drawn(images) + images - tf.stop_gradient(images)
+        return self.classifier(drawn, training=False)
 
-    def _projected(self, images):
+    def _drawn(self, images):
         flat, clean = (tf.reshape(array, (tf.shape(array)[0], -1)) for array in (images, self._clean))
         distance = tf.reduce_sum(tf.square(clean), axis=1) - 2.0 * tf.matmul(flat, clean, transpose_b=True)
         rows = tf.argmin(distance, axis=1, output_type=tf.int32)  # each image's own squared length shifts all alike
-        latents = self._starts(images, rows) + tf.gather(self._offset, rows)
-        latents = tf.reshape(latents, (-1, self.defense.latent_dim))
-        targets, optimizer = tf.repeat(images, self._restarts, axis=0), self.defense.optimizer
+        starts = tf.reshape(self._starts(images, rows), (-1, self.defense.latent_dim))
+        still, targets = tf.stop_gradient(starts), tf.stop_gradient(tf.repeat(images, self._restarts, axis=0))
+        latents = still + tf.reshape(tf.gather(self._offset, rows), tf.shape(still))
+        draw, optimizer = self.defense.draw, self.defense.optimizer
         latents, _ = projection.descend(
-            self.defense.draw, optimizer, targets, latents, optimizer.slots(latents), tf.constant(0), self.steps
+            draw, optimizer, targets, latents, optimizer.slots(latents), tf.constant(0), self.steps
         )
-        found = projection.explain(self.defense.draw, latents, targets)
-        return tf.stop_gradient(projection.best_restart(*found, latents, self._restarts)[0])
+        loss = projection.explain(draw, latents, targets)[1]
+        way = starts + tf.stop_gradient(latents - still)
+        return draw(projection.best_restart(way, loss, latents, self._restarts)[0])

@@ -77,7 +77,7 @@ class Walk:
                     loss, new_state = objective(pixels, labels, state)
                     total = tf.reduce_sum(loss)
                 gradient = tape.gradient(total, pixels)
-                lower = loss < best[0]
+                lower = loss <= best[0]  # of equal ones the last, whose steps were short
                 best = tf.where(lower, loss, best[0]), tf.where(lower[:, None, None, None], pixels, best[1])
                 direction = tf.sign(gradient) if norm == "inf" else gradient / lengths(gradient)
                 part = 1.0 - tf.cast(step, tf.float32) / tf.cast(steps, tf.float32)

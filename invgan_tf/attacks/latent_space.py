@@ -16,6 +16,7 @@ from invgan_tf.defenses import Defended
 _CONFIDENCE = 2.0  # descent from the moved image comes back to a latent near by: it must be wrong there too
 _CHUNK = 50  # steps in one compiled call
 _NOISE = 0.3  # of a restart's start, in latents of N(0, I)
+_SCREENED = 4  # which penalty's find is kept, projections of this part of the defence's steps tell
 
 
 def latent_space(
@@ -51,8 +52,9 @@ def latent_space(
         seed: the attacker's key of random starts.
 
     Returns:
-        Attacked images, float32, same shape, inside ball and range: of all latents whose image fools the classifier
-        that point of the ball which is nearest to its image; the clean image where none fools.
+        Attacked images, float32, same shape, inside ball and range. Each restart finds, of its latents whose image
+        fools the classifier, that point of the ball which is nearest to its image; the one that wins most where it is
+        projected, under the attacker's seed, is kept; the clean image where none is found.
 
     Raises:
         ValueError: for a model that is not `Defended`, or images, labels or settings that do not fit.
@@ -66,7 +68,7 @@ def latent_space(
     attacked, images, labels, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
     clean = attacked.project(images, indices).latents
     search = _search(attacked, norm, tuple(value_range), float(learning_rate))
-    result, nearest = np.array(images), np.full(len(images), np.inf, np.float32)
+    result, best_won = np.array(images), np.full(len(images), -1.0)
     for number, penalty in enumerate(penalties):
         noise = tf.random.stateless_normal(clean.shape, (seed, number), stddev=_NOISE if number else 0.0)
         latents = tf.constant(clean) + noise
@@ -76,8 +78,9 @@ def latent_space(
             scale = tf.constant(penalty, tf.float32), tf.constant(eps, tf.float32)
             latents, slots, best = search(tf.constant(images), tf.constant(labels), latents, slots, best, *scale, *span)
         distance, found = best[0].numpy(), best[1].numpy()
-        better = distance < nearest
-        result[better], nearest[better] = found[better], distance[better]
+        won, _ = attacker.look(attacked, found, labels, indices, attacked.seed, part=_SCREENED)
+        better = np.isfinite(distance) & (won > best_won)
+        result[better], best_won[better] = found[better], won[better]
     return result
 
 

@@ -130,7 +130,9 @@ def auto_pgd(
         seed: key of the random starts, which depend on an image's place among those not fooled.
 
     Returns:
-        Attacked images, float32, same shape, inside ball and `value_range`; where it fails, ART's last random start.
+        Attacked images, float32, same shape, inside ball and `value_range`: of each restart the visited point of the
+        highest loss, or where that does not fool the model the last one, if it does; of the restarts the first that
+        fools, or the highest loss.
 
     Raises:
         ImportError: without ART.
@@ -142,20 +144,37 @@ def auto_pgd(
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}.")
     classes = model.compute_output_shape(images.shape)[-1]
     estimator = _gradient_estimator(model, loss, images.shape[1:], classes, tuple(value_range), parents)
+    restarts, batch_size = (
+        validation.check_count(name, count, 1) for name, count in (("restarts", restarts), ("batch_size", batch_size))
+    )
     attack = apgd(
         estimator,
         norm=np.inf if norm == "inf" else 2,
         eps=eps,
         eps_step=2.0 * eps,
         max_iter=validation.check_count("steps", steps, 1),
-        nb_random_init=validation.check_count("restarts", restarts, 1),
-        batch_size=validation.check_count("batch_size", batch_size, 1),
+        nb_random_init=1,
+        batch_size=batch_size,
         loss_type=None,
         verbose=False,
     )
+
+    def right(pixels, rows):
+        return estimator.predict(pixels).argmax(axis=1) == labels[rows]
+
+    result, highest = np.array(images), np.full(len(images), -np.inf)
     with _numpy_seed(validation.check_count("seed", seed, 0)):
-        attacked = attack.generate(np.array(images), labels)
-    return bounded.into_ball(attacked, images, eps, norm, tuple(value_range)).numpy()
+        for _ in range(restarts):
+            left = np.flatnonzero(right(result, slice(None)))
+            for first in range(0, len(left), batch_size):
+                rows = left[first : first + batch_size]
+                # ART returns its last point or, where that fools nobody, the random one it began at: not its best.
+                found, best = attack.generate(images[rows], labels[rows]), attack.x_max
+                last = right(best, rows) & ~right(found, rows)
+                found = np.where(last[:, None, None, None], found, best)
+                better = ~right(found, rows) | (attack.f_max > highest[rows])
+                result[rows[better]], highest[rows[better]] = found[better], attack.f_max[better]
+    return bounded.into_ball(result, images, eps, norm, tuple(value_range)).numpy()
 
 
 def square(
@@ -164,6 +183,7 @@ def square(
     *,
     eps: float,
     queries: int = 1000,
+    confidence: float = 0.0,
     labels=None,
     value_range: tuple[float, float] = (0.0, 1.0),
     seed: int = 0,
@@ -175,6 +195,7 @@ def square(
         images: `[n, h, w, c]`, floating, in `value_range`.
         eps: radius of the ball, in the images' range.
         queries: proposals an image, each of which asks the model once.
+        confidence: by how much the wrong logit must lead to be content; images meant for another model want more.
         labels: labels to move away from, `[n]`; by default the model's own predictions.
         value_range: lowest and highest pixel.
         seed: key of the proposals, which the images of a call share.
@@ -209,7 +230,21 @@ def square(
 
     wrapped = estimator(predict, images.shape[1:], classes, channels_first=False, clip_values=tuple(value_range))
     queries = validation.check_count("queries", queries, 1)
-    search = attack(wrapped, norm=np.inf, max_iter=queries, eps=eps, batch_size=len(images), verbose=False)
+    confidence = validation.check_positive("confidence", confidence, zero=True)
+
+    def margins(logits, hot):  # ART's own compares with the second highest logit, whichever is the label's
+        return carlini_wagner.margin(tf.constant(logits)[:, None], tf.constant(hot.argmax(axis=1))).numpy()[:, 0]
+
+    search = attack(
+        wrapped,
+        norm=np.inf,
+        loss=lambda pixels, hot: margins(predict(pixels), hot),
+        adv_criterion=lambda logits, hot: margins(logits, hot) < -confidence,
+        max_iter=queries,
+        eps=eps,
+        batch_size=len(images),
+        verbose=False,
+    )
     with _numpy_seed(validation.check_count("seed", seed, 0)):
         attacked = search.generate(np.array(images), labels)
     return bounded.into_ball(attacked, images, eps, "inf", tuple(value_range)).numpy()

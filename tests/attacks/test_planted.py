@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from invgan_tf import attacks, presets, projection
+from invgan_tf.attacks import attacker
 from invgan_tf.attacks.reparameterization import reparameterized
 from invgan_tf.defenses import Defended, DefenseGAN, InvGAN
 from invgan_tf.evaluation import accuracy, detection
@@ -164,6 +165,19 @@ def _check(case, steps, queries, cold):
 def test_every_attack_finds_what_is_planted(case):
     pytest.importorskip("art")
     assert not _check(case, steps=20, queries=600, cold=True)
+
+
+def test_a_look_ranks_images_by_how_near_they_are_to_winning(case):
+    numbers = np.arange(len(case.clean))
+    model, images, labels, _ = attacker.prepare(case.model, case.clean, case.labels, numbers, 3, (0.0, 1.0))
+    won = np.stack(
+        [
+            attacker.look(model, images + part * (case.planted - images), labels, numbers, model.seed)[0]
+            for part in (0.0, 0.3, 0.6, 0.8, 1.0)
+        ]
+    )
+    assert np.all(np.diff(won, axis=0) > 0.0)
+    assert won[2].max() < 1.0 <= won[3].min() and won.max() < 2.0  # the planted class wins from 0.7 on
 
 
 def test_a_larger_ball_never_helps_the_defender(case):

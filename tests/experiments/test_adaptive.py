@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments import adaptive, adaptive_evaluation, report
+from experiments import adaptive, adaptive_curves, adaptive_evaluation, report
+from experiments.adaptive_evaluation import CLEAN, Ball, Cell, Outcome
 from invgan_tf import data, files
 from tools import rescore
 
@@ -38,9 +39,14 @@ def test_every_cell_is_there_and_the_worst_case_is_no_higher_than_any_attack(fin
     folder, results = finished
     assert results["complete"] is True
     values = {(cell["row"], cell["column"]): cell for cell in results["cells"]}
-    for row in ("No Defense", "DefenseGAN", "InvGAN", "DefenseGAN with detector", "InvGAN with detector"):
+    for row in ("No Defense", "DefenseGAN", "InvGAN"):
         assert {column for name, column in values if name == row} == {"Clean", "Linf 0.1", "Linf 0.3", "L2 2"}
-        assert values[row, "Linf 0.3"]["value"] <= values[row, "Linf 0.1"]["value"]
+        left = [values[row, column]["value"] for column in ("Clean", "Linf 0.1", "Linf 0.3")]
+        assert left[1] >= left[2]
+    for row in ("DefenseGAN with detector", "InvGAN with detector"):  # where an attack aims at it
+        assert {column for name, column in values if name == row} == {"Clean", "Linf 0.3", "L2 2"}
+    said = {(finding["row"], finding["column"]) for finding in results["findings"] if "flagged" in finding}
+    assert said == {(row, column) for row in ("DefenseGAN", "InvGAN") for column in ("Linf 0.3", "L2 2")}
     attacks = [place for place in values if place[0].startswith("InvGAN: ") and place[1] == "Linf 0.3"]
     assert len(attacks) == 11
     for path in (folder / "images").glob("invgan-*-Linf0.3.npz"):
@@ -97,7 +103,8 @@ def test_a_number_that_is_not_that_of_its_images_is_named(finished, preset, tmp_
         ({"dataset": "cifar10"}, "--dataset must be mnist or fashion_mnist here, got cifar10"),
         ({"few_eps": ["0.7"]}, "--few_eps must list some of --linf_eps"),
         ({"defenses": ["invgan"]}, "--defenses must list defensegan and invgan"),
-        ({"num_images": 9998}, "reaches into the images that calibrate"),
+        ({"num_images": 9998}, "--num_images reaches into the images that calibrate"),
+        ({"inside_images": 5}, "--inside_images must not exceed --num_images"),
         ({"only": ["rp"]}, "--only must list some of pgd, bpda_pgd"),
     ],
 )
@@ -136,9 +143,6 @@ def test_only_the_attacks_asked_for_on_the_split_asked_for(run_program, tmp_path
 def test_least_perturbation_counts_every_ball(finished):
     folder, _ = finished
     assert report.read(folder / "results.json")["experiment"] == "adaptive"
-    from experiments import adaptive_curves
-    from experiments.adaptive_evaluation import CLEAN, Ball, Cell, Outcome
-
     clean = np.zeros((3, 2, 2, 1), np.float32)
     labels, fooled = np.zeros(3, int), np.array([0, 1, 1])
 
@@ -150,5 +154,19 @@ def test_least_perturbation_counts_every_ball(finished):
         Cell("a", "none", Ball("inf", 0.3)): outcome(0.25, fooled),
         Cell("b", "none", Ball("2", 1.0)): outcome(0.1, [0, 1, 0]),
     }
-    np.testing.assert_allclose(adaptive_curves.least(outcomes, "inf", 3), [np.inf, 0.1, 0.0])
-    np.testing.assert_allclose(adaptive_curves.least(outcomes, "2", 3), [np.inf, 0.2, 0.0], rtol=1e-6)
+    sizes, won = adaptive_curves.least(outcomes, "inf", 3)
+    np.testing.assert_allclose(sizes, [np.inf, 0.1, 0.0])
+    assert [cell and cell.attack for cell in won] == [None, "b", CLEAN]
+    np.testing.assert_allclose(adaptive_curves.least(outcomes, "2", 3)[0], [np.inf, 0.2, 0.0], rtol=1e-6)
+
+
+def test_a_detector_that_flags_a_clean_image_costs_it_and_one_that_flags_an_attack_saves_it():
+    clean, labels = np.zeros((3, 2, 2, 1), np.float32), np.zeros(3, int)
+    outcomes = {
+        Cell(CLEAN, "none", Ball("inf", 0.0)): Outcome(clean, clean, labels, labels, np.array([9.0, 1.0, 1.0]), 0.0),
+        Cell("a", "none", Ball("inf", 0.1)): Outcome(
+            clean, clean + np.float32(0.1), labels, labels + 1, np.array([1.0, 9.0, 1.0]), 0.0
+        ),
+    }
+    np.testing.assert_allclose(adaptive_curves.least(outcomes, "inf", 3, threshold=5.0)[0], [0.0, np.inf, 0.1])
+    np.testing.assert_allclose(adaptive_curves.least(outcomes, "inf", 3)[0], [0.1] * 3)

@@ -1,0 +1,60 @@
+"""APGD and Square on linear classifiers, whose strongest point in a ball is known."""
+
+import keras
+import numpy as np
+import pytest
+
+from invgan_tf import attacks
+
+pytest.importorskip("art")
+
+SIDE, EPS = 6, 0.1
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).uniform(0.45, 0.55, (8, SIDE, SIDE, 1)).astype(np.float32)
+
+
+def _classifier(lead, signed=True):
+    """Class 0 leads class 1 by about `lead`, whatever the pixels; class 2 never counts."""
+    model = keras.Sequential([keras.Input((SIDE, SIDE, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    way = np.random.default_rng(1).standard_normal(SIDE * SIDE).astype(np.float32)
+    way = way if signed else np.abs(way)
+    kernel = np.stack([way / 2, -way / 2, 0 * way], axis=1)
+    model.layers[-1].set_weights([kernel, np.array([lead - way.sum() / 4, way.sum() / 4, -50.0], np.float32)])
+    return model, way
+
+
+def _lead(model, images):
+    logits = model.predict(images, verbose=0)
+    return logits[:, 0] - logits[:, 1]
+
+
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+def test_apgd_that_fails_returns_the_strongest_point_it_saw(images, loss):
+    model, way = _classifier(lead=20.0)
+    attacked = attacks.auto_pgd(model, images, eps=EPS, loss=loss, steps=20, labels=np.zeros(len(images), int))
+    corner = images - EPS * np.sign(way).reshape(1, SIDE, SIDE, 1)
+    assert _lead(model, corner).min() > 10.0  # nothing in the ball fools it
+    np.testing.assert_allclose(_lead(model, attacked), _lead(model, corner), rtol=1e-3)
+
+
+def test_apgd_that_fools_returns_the_strongest_point_it_saw(images):
+    model, way = _classifier(lead=1.0)
+    attacked = attacks.auto_pgd(model, images, eps=EPS, steps=20, labels=np.zeros(len(images), int))
+    np.testing.assert_allclose(_lead(model, attacked), _lead(model, images) - EPS * np.abs(way).sum(), atol=2e-3)
+
+
+def test_square_that_is_to_win_by_more_goes_on(images):
+    model, way = _classifier(lead=1.0, signed=False)  # squares of one sign can reach the best corner
+    reach = _lead(model, images) - EPS * np.abs(way).sum()
+    confidence = float(-reach.max() / 2)
+    assert confidence > 0.2
+    labels, leads = np.zeros(len(images), int), {}
+    for asked in (0.0, confidence):
+        attacked = attacks.square(model, images, eps=EPS, queries=400, confidence=asked, labels=labels, seed=3)
+        assert np.abs(attacked - images).max() <= EPS + 1e-6
+        leads[asked] = _lead(model, attacked)
+    assert leads[0.0].max() < 0.0 and leads[0.0].mean() > -confidence  # content at once
+    assert leads[confidence].max() < 0.0 and leads[confidence].mean() < 2.0 * leads[0.0].mean()
