@@ -57,4 +57,4 @@ def test_square_that_is_to_win_by_more_goes_on(images):
         assert np.abs(attacked - images).max() <= EPS + 1e-6
         leads[asked] = _lead(model, attacked)
     assert leads[0.0].max() < 0.0 and leads[0.0].mean() > -confidence  # content at once
-    assert leads[confidence].max() < 0.0 and leads[confidence].mean() < 2.0 * leads[0.0].mean()
+    assert np.sum(leads[confidence] < leads[0.0] - 0.1) >= len(images) // 2
