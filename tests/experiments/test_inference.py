@@ -189,7 +189,7 @@ def test_samples_are_followed_along_a_training(run_program, given, tmp_path, mon
     (finding,) = results["findings"]
     assert finding["times_nearer"] == pytest.approx(cells["0", "classifier-FID"] / cells["100", "classifier-FID"])
     assert finding["last_change"] == pytest.approx(cells["100", "classifier-FID"] / cells["50", "classifier-FID"] - 1)
-    assert finding["passed"] == (finding["times_nearer"] >= 2.0)
+    assert finding["last_change"] > 0.05 and finding["passed"] is False  # grey is worse than what came before it
     assert (tmp_path / "out" / "gan_quality.png").stat().st_size > 5_000
     with pytest.raises(common_flags.FlagError, match=r"holds no settings\.json"):
         run_program(gan_quality, tmp_path / "none", **given | {"run": str(tmp_path)})

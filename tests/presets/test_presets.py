@@ -1,6 +1,7 @@
 """Weights on disk: what comes back is what was saved, and nothing foreign or damaged is accepted."""
 
 import importlib.resources
+import pathlib
 import pickle
 
 import keras
@@ -9,6 +10,7 @@ import pytest
 import safetensors.numpy
 from keras import layers
 
+import invgan_tf
 from invgan_tf import files, models, presets
 
 PART = "classifier_e"
@@ -243,3 +245,11 @@ def test_shipped_card_fits_its_dataset_alone():
     assert "inverter" in presets.read_card("mnist", "mnist")
     with pytest.raises(presets.PresetError, match="trained on mnist, not on cifar10"):
         presets.read_card("mnist", "cifar10")
+
+
+def test_weights_and_images_in_the_package_stay_small():
+    package = pathlib.Path(invgan_tf.__file__).parent
+    kept = [
+        path for folder in ("presets", "embedded") for path in (package / folder).rglob("*") if path.suffix != ".py"
+    ]
+    assert 25 * 2**20 < sum(path.stat().st_size for path in kept) < 45 * 2**20
