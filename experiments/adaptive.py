@@ -35,10 +35,8 @@ def main() -> None:
         table.add(_row(cell), cell.ball.name, measured, seconds=outcome.seconds, **sizes)
     evaluation = evaluation_.from_flags()
     for defense in evaluation_.rows():
-        own, row = (
-            {cell: outcome for cell, outcome in found.items() if cell.defense == defense},
-            whitebox_flags.ROWS[defense],
-        )
+        row = whitebox_flags.ROWS[defense]
+        own = {cell: outcome for cell, outcome in found.items() if cell.defense == defense}
         _worst(table, row, own, _balls()[1:], None)
         if joint := _joint_balls(defense):
             _worst(table, _DETECTED.format(row), own, joint, evaluation.threshold(defense))
@@ -203,9 +201,8 @@ def _joint(table, row, outcomes, threshold):
         if cell.attack == "joint":
             both = accuracy.Proportion.of(adaptive_curves.lost(cell, outcome, threshold))
             flagged = float(np.mean(outcome.score > threshold))
-            text = (
-                f"{row}, joint attack, {cell.ball.name}: {both.value:.3f} [{both.ci95[0]:.3f}, {both.ci95[1]:.3f}] of "
-            )
+            share = f"{both.value:.3f} [{both.ci95[0]:.3f}, {both.ci95[1]:.3f}]"
+            text = f"{row}, joint attack, {cell.ball.name}: {share} of "
             text += f"{both.n} images are misread and pass the detector; it flags {flagged:.3f} of all."
             facts = {"row": row, "column": cell.ball.name, "won": both.value, "ci95": both.ci95, "flagged": flagged}
             table.find(text, facts)
