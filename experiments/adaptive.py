@@ -50,7 +50,7 @@ def main() -> None:
 
 def _check():
     """Refuses flags that do not fit together."""
-    whitebox_flags.refuse(*(name for name in whitebox_flags.WHITE_BOX if name != "false_positive_rate"))
+    common_flags.refuse(*whitebox_flags.WHITE_BOX)
     if FLAGS.dataset not in ("mnist", "fashion_mnist"):
         raise common_flags.FlagError(f"--dataset must be mnist or fashion_mnist here, got {FLAGS.dataset}.")
     if not set(evaluation_.radii("few_eps")) & set(evaluation_.radii("linf_eps")):

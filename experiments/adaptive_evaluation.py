@@ -176,9 +176,10 @@ class Evaluation(whitebox.WhiteBox):
     def cost(self, attack: str, defense: str) -> float:
         """Returns the work of an attack in image-steps an image, roughly."""
         steps = FLAGS.attack_steps
-        plain = 1.5 * steps * FLAGS.attack_restarts / 2
+        if attack == "fgsm":
+            return 1.0
         if defense == "none" or attack in SHARED:
-            return plain
+            return 1.5 * steps * FLAGS.attack_restarts / 2
         cold, lanes = self.look(defense), FLAGS.restarts if defense == "defensegan" else 1
         if attack in ("bpda_pgd", "joint"):
             rounds, views = FLAGS.inside_restarts + (attack == "joint"), (lanes + 1) // 2

@@ -40,7 +40,7 @@ class CellStore:
         """Returns what `compute` gives for this key, from the folder if it is there.
 
         Args:
-            kind: "attack", "projection" or "prediction"; part of the file's name and of the key.
+            kind: of result ("attack", "projection", ...); part of the file's name and of the key.
             key: all else that determines the result, as JSON can write it.
             compute: makes the arrays.
 
@@ -62,6 +62,9 @@ class CellStore:
         return stored, seconds
 
 
+_COMPUTING = ("inference.py", "trajectories.py")  # programs whose own arithmetic is in cells
+
+
 @functools.cache
 def _sources() -> str:
     """Returns the sha256 of the code that attacks, projects and classifies.
@@ -69,9 +72,10 @@ def _sources() -> str:
     A changed comment costs a computation; a result of older code would be a wrong number.
     """
     library, digest = pathlib.Path(invgan_tf.__file__).parent, hashlib.sha256()
-    for pattern in ("attacks/*.py", "defenses/*.py", "evaluation/*.py", "models/*.py", "*projection.py", "folding.py"):
-        for path in sorted(library.glob(pattern)):
-            digest.update(path.read_bytes())
+    patterns = "attacks/*.py", "defenses/*.py", "evaluation/*.py", "models/*.py", "*projection.py", "folding.py"
+    paths = [path for pattern in patterns for path in sorted(library.glob(pattern))]
+    for path in (*paths, *(pathlib.Path(__file__).with_name(name) for name in _COMPUTING)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -22,9 +22,13 @@ flags.DEFINE_string(
     "Folder of prepared TFDS datasets. Default: TFDS_DATA_DIR, then TFDS's own; the MNIST and "
     "Fashion-MNIST test images come with the package.",
 )
-flags.DEFINE_string("output_dir", None, "Folder for everything the run writes. Default: runs/PROGRAM/DATASET.")
 flags.DEFINE_string(
-    "preset_dir", None, "Folder of trained weights with their card.json. Default: the dataset's packaged preset."
+    "output_dir", None, "Folder for everything the run writes. Default: a folder in runs/, by program and dataset."
+)
+flags.DEFINE_string(
+    "preset_dir",
+    None,
+    "Trained weights: a folder with card.json, or a packaged preset's name. Default: the dataset's packaged preset.",
 )
 flags.DEFINE_string(
     "preset", None, "A packaged preset's name or a preset's folder; of tools.assemble_preset the folder to write."
@@ -37,6 +41,13 @@ FLAGS = flags.FLAGS
 
 class FlagError(ValueError):
     """Flags that do not fit together, or not to what lies on disk."""
+
+
+def refuse(*names: str) -> None:
+    """Raises FlagError for a flag that was given and comes with a shared module, but means nothing to the program."""
+    for name in names:
+        if FLAGS[name].present:
+            raise FlagError(f"--{name} means nothing here: leave it out.")
 
 
 _FORESEEN = (

@@ -11,7 +11,6 @@ from absl import flags
 from experiments import common_flags, report, whitebox_flags
 from invgan_tf import AttackDetector, Defended, InvGAN, data, files, load_classifier, presets, serving
 
-flags.DEFINE_float("false_positives", 0.05, "Share of clean images that may be flagged.", 0.0, 0.999)
 flags.DEFINE_float("threshold", None, "Score from which on an image is flagged. Default: set on clean images.", 0.0)
 flags.DEFINE_integer("calibration_images", 200, "Clean images the threshold is set on.", lower_bound=20)
 flags.DEFINE_enum(
@@ -24,7 +23,7 @@ flags.DEFINE_enum(
 
 FLAGS = whitebox_flags.FLAGS
 
-common_flags.finite("false_positives", "threshold")
+common_flags.finite("threshold")
 
 
 def main() -> None:
@@ -46,12 +45,15 @@ def main() -> None:
         if isinstance(error, presets.PresetError):
             raise
         raise common_flags.FlagError(f"--projection_dtype={dtype}: {error}") from error
-    detector = AttackDetector(Defended(load_classifier(preset), defense, steps=steps, seed=FLAGS.seed))
+    own = data.spec(dataset).classifiers if dataset in data.DATASETS else ()
+    name = next((name for name in own if f"classifier_{name.lower()}" in card), "A")
+    classifier = load_classifier(preset, name)
+    detector = AttackDetector(Defended(classifier, defense, steps=steps, seed=FLAGS.seed))
     calibrated = None
     if FLAGS.threshold is None:
-        detector.calibrate(_clean(dataset), FLAGS.false_positives)
+        detector.calibrate(_clean(dataset), FLAGS.false_positive_rate)
         calibrated = {
-            "false_positives": FLAGS.false_positives,
+            "false_positive_rate": FLAGS.false_positive_rate,
             "images": FLAGS.calibration_images,
             "split": FLAGS.calibration_split,
         }
@@ -67,7 +69,7 @@ def main() -> None:
         "calibration": calibrated,
         "dtype": dtype,
         "value_range": list(defense.value_range),
-        "networks": {name: part["sha256"] for name, part in card.items() if name in (*defense.parts, "classifier_a")},
+        "networks": {part: card[part]["sha256"] for part in (*defense.parts, f"classifier_{name.lower()}")},
         "environment": report.environment(),
     }
     files.write_json(folder / "invgan.json", told)

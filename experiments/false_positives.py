@@ -19,6 +19,7 @@ _COLUMN = "flagged"
 
 def main() -> None:
     """Calibrates each defence's detector and measures its false positives; writes a table and results.json."""
+    common_flags.refuse(*whitebox_flags.WHITE_BOX)
     defenses = [defense for defense in FLAGS.defenses if defense != "none"]
     if not defenses or FLAGS.num_images < 2:
         raise common_flags.FlagError("--defenses must name a defence, and --num_images be two or more.")

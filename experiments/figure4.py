@@ -46,7 +46,7 @@ for _name in ("invgan_steps", "defensegan_marks", "restarts_shown"):
 
 def main() -> None:
     """Measures accuracy for every R and T; writes a table, results.json and the picture."""
-    whitebox_flags.refuse(*whitebox_flags.WHITE_BOX, *_ITS_OWN)
+    common_flags.refuse(*whitebox_flags.WHITE_BOX, "false_positive_rate", *_ITS_OWN)
     restarts, marks = _numbers(FLAGS.restarts_shown), _numbers(FLAGS.defensegan_marks)
     lines = {f"DefenseGAN, R = {r}": [r * t for t in marks] for r in restarts}
     lines |= {name: _numbers(FLAGS.invgan_steps) for name in _RATES}
@@ -61,12 +61,11 @@ def main() -> None:
         note=f"Test images, one trained generator, inverter and classifier; {whitebox_flags.projection_dtype()}; "
         f"seed {FLAGS.seed}.",
     )
-    settings = {name: FLAGS[name].value for name in ("invgan_steps", "defensegan_marks", "restarts_shown")}
-    settings |= {
-        "num_images": FLAGS.num_images,
-        "seed": FLAGS.seed,
-        "projection_dtype": whitebox_flags.projection_dtype(),
-    }
+    names = (
+        "dataset preset_dir classifier_dir num_images seed deterministic invgan_steps defensegan_marks restarts_shown"
+    )
+    settings = {name: FLAGS[name].value for name in names.split()}
+    settings |= {"projection_dtype": whitebox_flags.projection_dtype()}
     table = report.Report(layout, settings, common_flags.output_dir("figure4"))
     parts, cost = _measure(settings)
     labels = data.load(FLAGS.dataset, "test", data_dir=FLAGS.data_dir, limit=FLAGS.num_images).labels

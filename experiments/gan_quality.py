@@ -4,6 +4,7 @@
 """
 
 import pathlib
+import sys
 
 import matplotlib.figure
 from absl import flags
@@ -44,7 +45,10 @@ def main() -> None:
         legend="figure [95 % interval over images]",
         falling=inference.FALLING,
     )
-    settings = {name: FLAGS[name].value for name in ("dataset", "num_images", "seed", "classifier_dir", "run")}
+    settings = {
+        name: FLAGS[name].value
+        for name in ("dataset", "num_images", "seed", "preset_dir", "classifier_dir", "inception_weights", "run")
+    }
     table = report.Report(layout, settings, common_flags.output_dir("gan_quality"))
     for step, folder in zip(steps, [None, *folders]):
         generator = models.build(
@@ -56,14 +60,17 @@ def main() -> None:
         for column, measured in judge.realism(images).items():
             table.add(step, column, measured, seconds=0.0)
         table.show(
-            f"samples/{step}", pictures.grid(images[:100].reshape(10, -1, *images.shape[1:])[:, :10], FLAGS.dataset)
+            f"samples/{step}",
+            pictures.grid(images[: min(100, len(images) // 10 * 10)].reshape(10, -1, *images.shape[1:]), FLAGS.dataset),
         )
-    _judge(table, steps)
+    passed = _judge(table, steps)
     _plot(table)
     print(table.markdown())
+    if not passed:
+        sys.exit(1)
 
 
-def _judge(table, steps):
+def _judge(table, steps) -> bool:
     """Adds the gate a preset has to pass: far nearer than an untrained generator, and no longer getting worse."""
     distances = [table.cells[step, "classifier-FID"].value for step in steps]
     times, change = distances[0] / distances[-1], distances[-1] / distances[-2] - 1.0
@@ -74,6 +81,7 @@ def _judge(table, steps):
     )
     passed = times >= _ASKED and change <= _WORSE
     table.find(text, {"times_nearer": times, "last_change": change, "passed": passed})
+    return passed
 
 
 def _plot(table):

@@ -21,6 +21,7 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     """Measures clean and FGSM accuracy for every snapshot; writes results.json, a table and a picture."""
+    common_flags.refuse(*whitebox_flags.WHITE_BOX, "false_positive_rate", "shard")
     found = pathlib.Path(FLAGS.snapshots or "").glob("*/generator.safetensors")
     folders = sorted((path.parent for path in found if path.parent.name.isdigit()), key=lambda path: int(path.name))
     if not folders:

@@ -156,7 +156,7 @@ def check_flags(experiment: str, rows: dict[str, Row]) -> None:
     """Raises FlagError for another dataset than CIFAR-10, or a preset that lacks a network."""
     if FLAGS.dataset != "cifar10":
         raise common_flags.FlagError(f"{experiment} is of cifar10 alone, got --dataset={FLAGS.dataset}.")
-    whitebox_flags.refuse(*whitebox_flags.WHITE_BOX, "defenses", "restarts")
+    common_flags.refuse(*whitebox_flags.WHITE_BOX, "false_positive_rate", "defenses", "restarts")
     if FLAGS.projector != "exact" or FLAGS.defensegan_steps is not None:
         raise common_flags.FlagError(f"{experiment} descends exactly: leave out --projector and --defensegan_steps.")
     preset = FLAGS.preset_dir or FLAGS.dataset

@@ -59,6 +59,7 @@ _ROWS = ("Inverter", "Random", "Constant")
 
 def main() -> None:
     """Trains, measures on fresh latents beside two inverters that look at no image, and writes a preset."""
+    common_flags.refuse("dtype", "width", "distribution", "dataset", "preset_dir")
     low_high, weights = _numbers(FLAGS.pixel_range), _numbers(FLAGS.loss_weights)
     if not FLAGS.generator:
         raise common_flags.FlagError("--generator is missing: give a .keras file of your generator.")
@@ -83,7 +84,7 @@ def main() -> None:
     facts = {"generator_file_sha256": presets.checksum(FLAGS.generator), "width": FLAGS.inverter_width, **options}
     title = f"Inverter of {pathlib.Path(FLAGS.generator).name}"
     made = training_flags.train(
-        trainer, folder, title, steps=steps, batch_size=batch_size, images=False, dataset=None, **facts
+        trainer, folder, title, steps=steps, batch_size=batch_size, images=0, dataset=None, **facts
     )
     inverter = trainer.models["inverter"]
     settings = {"seed": FLAGS.seed, "steps": steps, "batch_size": batch_size, **facts}

@@ -19,7 +19,7 @@ flags.DEFINE_list("shards", None, "Output folders of all shards of one table.")
 
 FLAGS = flags.FLAGS
 
-_PROGRAMS = ("table2", "table3", "table4", "figure4", "figure2", "figure7", "false_positives")
+_PROGRAMS = ("table2", "table3", "table4", "false_positives", *(f"figure{n}" for n in (2, 4, 5, 6, 7, 8)))
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from invgan_tf import data
 
-RIGHT, WRONG, NEUTRAL = "tab:green", "tab:red", "black"
+RIGHT, WRONG = "tab:green", "tab:red"
 
 
 def unit(images: np.ndarray, dataset: str) -> np.ndarray:

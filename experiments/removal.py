@@ -1,4 +1,4 @@
-"""What Figures 2 and 7 share: clean, attacked and projected images under each other, with what is said of them."""
+"""What Figures 2 and 5 to 8 share: clean, attacked and projected images under each other, with what is said of them."""
 
 import numpy as np
 from absl import flags
@@ -19,6 +19,7 @@ def draw(experiment: str, title: str, sized: bool = False) -> None:
         title: heading of the picture.
         sized: write under each attacked image how far, in L2, the attack moved it.
     """
+    common_flags.refuse("false_positive_rate")
     pairs = [(attack, defense) for attack in FLAGS.attacks for defense in FLAGS.defenses]
     if any("none" in pair or "clean" in pair for pair in pairs):
         raise common_flags.FlagError("--attacks and --defenses must name attacks and defences: not clean, not none.")
@@ -47,6 +48,7 @@ def draw(experiment: str, title: str, sized: bool = False) -> None:
 
 def draw_clean(experiment: str, title: str) -> None:
     """Draws test images over what each defence that the flags name makes of them; writes as `draw` does."""
+    common_flags.refuse(*whitebox_flags.WHITE_BOX, "false_positive_rate")
     defenses = [defense for defense in FLAGS.defenses if defense != "none"]
     if not defenses:
         raise common_flags.FlagError("--defenses must name a defence.")

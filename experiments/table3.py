@@ -18,6 +18,7 @@ _IMAGE_SPACE = " (image space)"
 
 def main() -> None:
     """Measures the area under the ROC curve for every attack and defence, in feature and in image space."""
+    common_flags.refuse("false_positive_rate")
     attacks = [attack for attack in FLAGS.attacks if attack != "clean"]
     defenses = [defense for defense in FLAGS.defenses if defense != "none"]
     if not attacks or not defenses:

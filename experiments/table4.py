@@ -182,7 +182,7 @@ def _bare_images():
 
 
 def _check_flags():
-    whitebox_flags.refuse(*whitebox_flags.WHITE_BOX)
+    common_flags.refuse(*whitebox_flags.WHITE_BOX, "false_positive_rate")
     for name in ("num_images", "bare_images", "agreement_images"):
         count = FLAGS[name].value
         if count is not None and count > _left():

@@ -91,7 +91,7 @@ def _batch(seed, step, batch_size, latent_dim):
 def lipschitz(generator, inverter, latents: np.ndarray, block: int = 10) -> np.ndarray:
     """Returns the largest singular value of the Jacobian of I o G at each latent, `[n]`: each is at most L."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def jacobians(points):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(points)
@@ -107,7 +107,7 @@ def nearest_training_latents(latents: np.ndarray, seed: int, steps: int, batch_s
     points = tf.constant(latents)
     squares = tf.reduce_sum(points**2, axis=1)
 
-    @tf.function
+    @tf.function(autograph=False)
     def closest():
         def body(step, best):
             others = loop.latents(seed, step, _STEP_ROLE, (batch_size, latents.shape[1]))

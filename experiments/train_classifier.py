@@ -32,6 +32,7 @@ _LEARNING_RATE, _MOMENTUM, _WEIGHT_DECAY = 0.1, 0.9, 5e-4
 @training_flags.distributed
 def main() -> None:
     """Trains one classifier and writes its weights and its card with the validation accuracy."""
+    common_flags.refuse("width")
     dataset = data.spec(FLAGS.dataset)
     architecture = FLAGS.classifier or dataset.classifiers[0]
     batch_size = FLAGS.batch_size or _DEFAULT_BATCH_SIZE

@@ -182,13 +182,13 @@ class FastProjector(projection.Projector):
                 parallel_iterations=1,
             )[1]
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def advance(images, search, start, stop, precise: bool):
             coarse = dtype != "float32" and not precise
             draw, slack = folding.fold(generator, dtype if coarse else "float32"), _SLACK if coarse else 0.0
             return loop(lambda _, search: evaluate(draw, images, search, slack), start, stop, search)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def look(images, scouting, start, stop, precise: bool):
             draw = folding.fold(generator, "float32" if precise else dtype)
 

@@ -132,7 +132,12 @@ def _supported(layer):
     if isinstance(layer, keras.layers.BatchNormalization):
         return layer.axis in (-1, len(layer.input.shape) - 1)
     if isinstance(layer, keras.layers.Conv2D | keras.layers.Conv2DTranspose):
-        return layer.data_format == "channels_last" and layer.padding == "same" and layer.dilation_rate == (1, 1)
+        plain = (
+            layer.dilation_rate == (1, 1)
+            and getattr(layer, "groups", 1) == 1
+            and getattr(layer, "output_padding", None) is None
+        )
+        return plain and layer.data_format == "channels_last" and layer.padding == "same"
     return getattr(layer, "data_format", "channels_last") == "channels_last"
 
 

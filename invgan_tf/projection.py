@@ -46,7 +46,10 @@ class Trajectory(NamedTuple):
 
 
 class Optimizer(Protocol):
-    """A first-order rule for latents, without hidden state: it can run inside any compiled loop."""
+    """A first-order rule for latents, without hidden state: it runs inside any compiled loop.
+
+    Both are graph functions, traced as they stand: what depends on a tensor needs `tf.where` or `tf.cond`, not `if`.
+    """
 
     def slots(self, latents: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Returns the rule's memory at step 0."""
@@ -166,7 +169,7 @@ class Projector:
     def __init__(self, generator: keras.Model, dtype: str = "float32"):
         self.generator, self.dtype = generator, dtype
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def finish(targets, latents, count):
             def draw(latents):
                 return tf.cast(generator(latents, training=False), tf.float32)
@@ -233,7 +236,7 @@ class ExactProjector(Projector):
         super().__init__(generator, dtype)
         self.optimizer = optimizer
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def advance(images, latents, slots, start, stop):
             return descend(folding.fold(generator, dtype), optimizer, images, latents, slots, start, stop)
 

@@ -33,8 +33,8 @@ class Server(tf.Module):
         self.tracked = [weight.value for network in [model.classifier, *networks] for weight in network.variables]
         self.threshold = tf.Variable(detector.threshold, trainable=False, dtype=tf.float32, name="threshold")
         images = tf.TensorSpec((None, *model.defense.image_shape), tf.float32, name="images")
-        baked = tf.function(lambda images: self.answer(images, tf.constant(self.steps)))
-        self.answer = tf.function(lambda images, steps: self._answer(model, images, steps))
+        baked = tf.function(lambda images: self.answer(images, tf.constant(self.steps)), autograph=False)
+        self.answer = tf.function(lambda images, steps: self._answer(model, images, steps), autograph=False)
         self.functions = {
             BAKED: baked.get_concrete_function(images),
             WITH_STEPS: self.answer.get_concrete_function(images, tf.TensorSpec((), tf.int32, name="steps")),

@@ -71,6 +71,10 @@ GENERATORS = {
     ),
     "no chain": _skipping,
     "unknown layer": lambda: _small(layers.Dense(16), layers.LayerNormalization(), layers.Reshape((4, 4, 1))),
+    "output padding": lambda: _small(
+        layers.Dense(16), layers.Reshape((4, 4, 1)), layers.Conv2DTranspose(2, 3, 2, "same", output_padding=0)
+    ),
+    "groups": lambda: _small(layers.Dense(64), layers.Reshape((4, 4, 4)), layers.Conv2D(6, 3, 1, "same", groups=2)),
     "valid padding": lambda: _small(layers.Dense(16), layers.Reshape((4, 4, 1)), layers.Conv2D(2, 3)),
 }
 

@@ -56,7 +56,7 @@ def check(
 
     Args:
         folder: with results.json and images/.
-        preset: name or folder of the weights; the dataset's by default.
+        preset: name or folder of the weights; by default what the run had.
         images: at most so many of each cell; all by default, without which the table's figures are not compared.
         workers: processes.
 

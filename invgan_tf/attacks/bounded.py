@@ -69,7 +69,7 @@ class Walk:
     """
 
     def __init__(self, objective: Callable, norm: str, value_range: tuple[float, float]):
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def advance(images, labels, pixels, state, best, eps, length, start, stop, steps):
             def body(step, pixels, state, best):
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -142,7 +142,7 @@ def pgd_restarts(
         confidence: by how much the wrong logit must lead to be content; images meant for another model want more.
         labels: labels to move away from, `[n]`; by default the model's own predictions.
         value_range: lowest and highest pixel.
-        seed: key of the restarts' random points.
+        seed: key of the restarts' random points, which depend on an image's place in the batch.
 
     Returns:
         Attacked images, float32, same shape, inside ball and `value_range`: of all visited points that of the

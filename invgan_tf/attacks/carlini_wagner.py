@@ -77,7 +77,7 @@ class Search:
         self.settings, self.value_range = settings, value_range
         adam = projection.Adam(settings.learning_rate)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def iterate(images, labels, const, w, slots, state, best, start, stop):
             def body(step, w, slots, state, best):
                 with tf.GradientTape(watch_accessed_variables=False) as tape:

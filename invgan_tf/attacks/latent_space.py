@@ -70,8 +70,9 @@ def latent_space(
     search = _search(attacked, norm, tuple(value_range), float(learning_rate))
     result, best_won = np.array(images), np.full(len(images), -1.0)
     for number, penalty in enumerate(penalties):
-        noise = tf.random.stateless_normal(clean.shape, (seed, number), stddev=_NOISE if number else 0.0)
-        latents = tf.constant(clean) + noise
+        latents = tf.constant(clean)
+        if number:
+            latents += _NOISE * _noise(clean.shape[1], indices, seed, number)
         slots, best = projection.Adam().slots(latents), (tf.fill([len(images)], np.inf), tf.constant(images))
         for start in range(0, steps, _CHUNK):
             span = tf.constant(start), tf.constant(min(start + _CHUNK, steps))
@@ -84,12 +85,20 @@ def latent_space(
     return result
 
 
+def _noise(latent_dim, indices, seed, number):
+    """Returns N(0, I) latents `[n, latent_dim]`; an image's depend on (seed, its number, the restart's) alone."""
+    draws = [tf.random.stateless_normal((latent_dim,), (seed, (number << 32) + int(index))) for index in indices]
+    return tf.stack(draws)
+
+
 @functools.lru_cache(maxsize=8)
 def _search(model, norm, value_range, learning_rate):
-    adam, draw = projection.Adam(learning_rate), model.defense.draw
+    adam = projection.Adam(learning_rate)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def search(images, labels, latents, slots, best, penalty, eps, start, stop):
+        draw = model.defense.draw
+
         def body(step, latents, slots, best):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(latents)

@@ -231,7 +231,7 @@ def _epoch(substitute, batch_size, learning_rate):
 
 @functools.lru_cache(maxsize=4)
 def _signs(substitute):
-    @tf.function(input_signature=_signature(substitute))
+    @tf.function(input_signature=_signature(substitute), autograph=False)
     def signs(images, labels):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)

@@ -67,8 +67,8 @@ def _gradient_estimator(model, loss, image_shape, classes, value_range, parents)
     def outputs(images):
         return model(images, training=False)
 
-    look = tf.function(look).get_concrete_function(*signature)
-    outputs = tf.function(outputs).get_concrete_function(signature[0])
+    look = tf.function(look, autograph=False).get_concrete_function(*signature)
+    outputs = tf.function(outputs, autograph=False).get_concrete_function(signature[0])
 
     class Estimator(*parents):
         last = None  # images, labels, losses and gradient of the last look: a step asks for both, one after the other
@@ -214,7 +214,7 @@ def square(
     def outputs(pixels):
         return model(pixels, training=False)
 
-    outputs = tf.function(outputs).get_concrete_function(tf.TensorSpec((None, *images.shape[1:])))
+    outputs = tf.function(outputs, autograph=False).get_concrete_function(tf.TensorSpec((None, *images.shape[1:])))
 
     def predict(pixels):
         """Answers from what is known; the toolbox asks thrice about images that have not changed."""

@@ -54,7 +54,7 @@ class Defense:
             "exact": projection.ExactProjector(generator, optimizer, dtype),
             "fast": fast_projection.FastProjector(generator, self.fast_stages, optimizer, dtype=dtype),
         }
-        self._starts = tf.function(self.starts, reduce_retracing=True)
+        self._starts = tf.function(self.starts, reduce_retracing=True, autograph=False)
         self._undescended: dict[int, Callable] = {}
 
     @classmethod
@@ -120,7 +120,7 @@ class Defense:
         """
         if restarts not in self._undescended:
 
-            @tf.function
+            @tf.function(autograph=False)
             def undescended(images, indices, seed):
                 return self.projectors["exact"](images, self.starts(images, indices, restarts, seed), 0)
 

@@ -46,7 +46,7 @@ def statistics(describe: Describe, images: np.ndarray, batch_size: int = _BATCH)
 def by_classifier(classifier: keras.Model) -> Describe:
     """Describes images by a classifier of this project: Phi, and the softmax of its logits."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def describe(images):
         features = tf.cast(classifier.features(images, training=False), tf.float32)
         return features, tf.nn.softmax(tf.cast(classifier.head(features), tf.float64))

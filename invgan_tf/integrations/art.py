@@ -85,7 +85,7 @@ class _Classifier(TensorFlowV2Classifier):
 
     @functools.cached_property
     def _label_gradient(self):
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def gradient(pixels, labels, training: bool):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(pixels)

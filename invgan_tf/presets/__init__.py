@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors files of float16, and the cards that say how they were made."""
+"""Weights on disk: safetensors files, the package's own in float16, and the cards that say how they were made."""
 
 import importlib.resources
 import json

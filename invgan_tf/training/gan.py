@@ -43,7 +43,7 @@ class GANTrainer(loop.Trainer):
         }
         for model, optimizer in zip(self.models.values(), self.optimizers.values()):
             optimizer.build(model.trainable_variables)
-        self.batch_size, self.seed, self.discriminator_steps = batch_size, seed, discriminator_steps
+        self.seed, self.discriminator_steps = seed, discriminator_steps
         self.value_range = value_range
         self.shape = (validation.check_count("batch_size", batch_size, 1), generator.input_shape[-1])
 
@@ -64,7 +64,7 @@ class GANTrainer(loop.Trainer):
             with tf.GradientTape() as tape:  # one call for both halves: u moves once a step
                 real = replicas.share(real)
                 logits = discriminator(tf.concat([real, fake], axis=0), training=True)
-                real_logits, fake_logits = tf.split(logits, [len(real), len(fake)])
+                real_logits, fake_logits = tf.split(logits, [real.shape[0], fake.shape[0]])
                 discriminator_loss = losses.hinge_discriminator(real_logits, fake_logits)
             replicas.apply(discriminator_optimizer, tape.gradient(discriminator_loss, variables), variables)
 

@@ -183,6 +183,8 @@ def compile_chunk(trainer: Trainer, iterator: Iterator | None) -> Callable:
         A function of the first step and the one to stop at, int64 tensors: the metrics' means, and for each the first
         step it was not finite at.
     """
+    # Converting the step's Python would take as long as tracing it, and there is nothing in it to convert.
+    train_step = tf.autograph.experimental.do_not_convert(trainer.train_step)
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.int64)] * 2)
     def run_chunk(start, stop):
@@ -190,7 +192,7 @@ def compile_chunk(trainer: Trainer, iterator: Iterator | None) -> Callable:
         firsts = {name: stop for name in trainer.metrics}
         for step in tf.range(start, stop):
             batch = next(iterator) if iterator is not None else None
-            values = replicas.run(trainer.train_step, step, batch)
+            values = replicas.run(train_step, step, batch)
             values = {name: tf.cast(values[name], tf.float32) for name in trainer.metrics}
             firsts = {
                 name: tf.where(tf.math.is_finite(values[name]), firsts[name], tf.minimum(firsts[name], step))

@@ -127,7 +127,7 @@ def _largest(current):
         rows = tf.distribute.get_replica_context().all_gather(own[None], axis=0)
         return tf.reduce_max(rows)
 
-    @tf.function
+    @tf.function(autograph=False)
     def largest(own):
         return current.reduce(tf.distribute.ReduceOp.MEAN, current.run(ask, args=(own,)), axis=None)
 

@@ -303,6 +303,30 @@ def test_bpda_does_not_depend_on_an_images_place(shipped, attack):
     np.testing.assert_allclose(forward, backward[::-1], atol=1e-4)
 
 
+def test_latent_space_does_not_depend_on_an_images_place_and_sees_new_weights():
+    def build(seed):
+        keras.utils.set_random_seed(seed)
+        return models.build_generator(width=4), models.build_inverter(width=4)
+
+    def attack(model, rows):
+        labels = model.predict(images).argmax(axis=1)
+        given = {"labels": labels[rows], "indices": rows, "eps": 0.3, "steps": 60, "penalties": (1.0, 2.0)}
+        return attacks.latent_space(model, images[rows], **given)
+
+    networks, others = build(1), build(2)
+    images = accuracy.outputs(others[0], np.random.default_rng(0).standard_normal((3, 128)).astype(np.float32))
+    classifier = models.build_classifier("E")
+    classifier.head.kernel.assign(100.0 * classifier.head.kernel)  # an untrained one's logits hardly differ
+    model = Defended(classifier, InvGAN(*networks, steps=2))
+    first = attack(model, [0, 1, 2])
+    np.testing.assert_allclose(attack(model, [2, 0]), first[[2, 0]], atol=1e-4)
+    for own, other in zip(networks, others):
+        own.set_weights(other.get_weights())
+    fresh = Defended(classifier, InvGAN(*others, steps=2))
+    np.testing.assert_allclose(attack(model, [0, 1, 2]), attack(fresh, [0, 1, 2]), atol=1e-4)
+    assert np.abs(attack(fresh, [0, 1, 2]) - first).max() > 0.01
+
+
 def test_bpda_views_are_the_better_half_of_each_images_restarts(classifier, examples, identity_defense):
     """Latents of the transparent defence are images: three restarts that miss their target by known amounts."""
     images = examples.images[:2]

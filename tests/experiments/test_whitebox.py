@@ -6,7 +6,19 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import adaptive, figure4, table1, table4, whitebox
+from experiments import (
+    adaptive,
+    false_positives,
+    figure4,
+    figure5,
+    gan_steps,
+    invert,
+    table1,
+    table2,
+    table4,
+    train_classifier,
+    whitebox,
+)
 from invgan_tf import data, fast_projection, models, projection
 from invgan_tf.defenses import Defended, DefenseGAN
 
@@ -63,6 +75,12 @@ def test_a_fast_projections_key_follows_its_stages():
         (figure4, "mnist", "--restarts=2"),
         (table1, "cifar10", "--restarts=2"),
         (adaptive, "mnist", "--attacks=fgsm"),
+        (table2, "mnist", "--false_positive_rate=0.1"),
+        (figure5, "cifar10", "--attacks=fgsm"),
+        (gan_steps, "mnist", "--bpda_images=3"),
+        (false_positives, "mnist", "--attacks=fgsm"),
+        (train_classifier, "mnist", "--width=32"),
+        (invert, "mnist", "--dtype=mixed_bfloat16"),
     ],
 )
 def test_flags_of_other_tables_are_refused(refused, program, dataset, typed):
