@@ -10,7 +10,8 @@ import numpy as np
 from absl import flags
 
 from experiments import cells, whitebox, whitebox_flags
-from invgan_tf import attacks, data, defenses
+from invgan_tf import attacks, data
+from invgan_tf.attacks import attacker
 from invgan_tf.attacks.reparameterization import reparameterized
 from invgan_tf.defenses import detector
 from invgan_tf.evaluation import accuracy, detection
@@ -205,15 +206,7 @@ class Evaluation(whitebox.WhiteBox):
 
     def fooled_again(self, defense: str, images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Returns which images of these numbers a defence misreads under a seed that chose nothing, `[n]`."""
-        own = self.defended(defense)
-        model = defenses.Defended(
-            self.classifier,
-            own.defense,
-            steps=own.steps,
-            restarts=own.restarts,
-            projector=own.projector,
-            seed=self.seed + _FRESH,
-        )
+        model = attacker.with_seed(self.defended(defense), self.seed + _FRESH)
         seen, _, _ = self.projected(model, images, numbers)
         return accuracy.predict(self.classifier, seen) != self.examples.labels[numbers]
 

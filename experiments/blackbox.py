@@ -10,7 +10,6 @@ import numpy as np
 from experiments import cells, whitebox
 from invgan_tf import attacks, defenses, models
 from invgan_tf.attacks import substitute
-from invgan_tf.evaluation import accuracy
 
 SEEDS = 150  # test images, from the first on, that the adversary begins with
 _BARE_BLOCK, _BLOCK = 500, 50  # images computed and kept at a time
@@ -142,12 +141,8 @@ class BlackBox:
         seen, loss, seconds = images, None, 0.0
         if model is not None:
             seen, loss, seconds = self.evaluation.projected(model, images, indices)
-        classifier = self.evaluation.classifier
-        key = {"classifier": cells.fingerprint(classifier), "images": cells.fingerprint(seen)}
-        prediction, spent = self.evaluation.store.get(
-            "prediction", key, lambda: {"logits": accuracy.outputs(classifier, seen)}
-        )
-        return prediction["logits"], seen, loss, seconds + spent
+        logits, spent = self.evaluation.classified(seen)
+        return logits, seen, loss, seconds + spent
 
 
 def cut(numbers: Sequence[int], defense: str) -> list[tuple[int, ...]]:

@@ -108,11 +108,16 @@ class WhiteBox:
         seen, loss, seconds = attacked, None, 0.0
         if defense != "none":
             seen, loss, seconds = self.projected(self.defended(defense), attacked, block)
+        logits, _ = self.classified(seen)
+        return Outcome(clean, attacked, seen, logits, labels, loss, attack_seconds + seconds)
+
+    def classified(self, seen: np.ndarray) -> tuple[np.ndarray, float]:
+        """Returns the classifier's logits of what it sees, and the seconds they took; both from the store if there."""
         key = {"classifier": cells.fingerprint(self.classifier), "images": cells.fingerprint(seen)}
-        prediction, _ = self.store.get(
-            "prediction", key, lambda: {"logits": accuracy.outputs(self.classifier, seen), "labels": labels}
+        prediction, seconds = self.store.get(
+            "prediction", key, lambda: {"logits": accuracy.outputs(self.classifier, seen)}
         )
-        return Outcome(clean, attacked, seen, prediction["logits"], labels, loss, attack_seconds + seconds)
+        return prediction["logits"], seconds
 
     def prepare(self, attack: str, block: np.ndarray) -> None:
         """Makes the attacked images that several rows share."""

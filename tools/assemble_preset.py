@@ -6,11 +6,10 @@
 import pathlib
 import shutil
 
-import numpy as np
 from absl import flags
 
 from experiments import common_flags
-from invgan_tf import data, files, presets
+from invgan_tf import data, files, inversion, presets
 from invgan_tf.evaluation import accuracy
 
 flags.DEFINE_list("parts", [], "Folders that training programs wrote, each with its card.json.")
@@ -19,7 +18,6 @@ flags.DEFINE_string("data_note", None, "What the card is to say of the data that
 
 FLAGS = flags.FLAGS
 
-_FRESH_LATENTS = 1000
 _INVERTERS = ("inverter", "ablation_inverter")
 _ALWAYS_LEFT_OUT = (
     "inverter_discriminator",
@@ -70,15 +68,13 @@ def _check_pairs(folder, card):
 
 def _recovery(folder, part) -> dict:
     """Returns how well an inverter finds latents it never saw, and how close its reconstructions come."""
-    generator, inverter = presets.load(folder, "generator"), presets.load(folder, part)
-    latents = np.random.default_rng(0).standard_normal((_FRESH_LATENTS, generator.input_shape[-1])).astype(np.float32)
-    images = accuracy.outputs(generator, latents)
-    recovered = accuracy.outputs(inverter, images)
-    reconstructions = accuracy.outputs(generator, recovered)
+    found = inversion.recovery(presets.load(folder, "generator"), presets.load(folder, part))["Inverter"]
     return {
-        "n": _FRESH_LATENTS,
-        "latent_mse": float(np.mean((latents - recovered) ** 2)),
-        "image_mse": float(np.mean((images - reconstructions) ** 2)),
+        "n": found.latent_mse.n,
+        "latent_mse": found.latent_mse.value,
+        "latent_mse_ci95": found.latent_mse.ci95,
+        "image_mse": found.image_mse.value,
+        "image_mse_ci95": found.image_mse.ci95,
     }
 
 

@@ -22,7 +22,7 @@ def prepare(
     if not isinstance(model, Defended):
         raise ValueError(f"This function attacks a Defended classifier, got {type(model).__name__}.")
     images = validation.check_images(images, model.defense.image_shape, value_range)
-    attacked = _with_seed(model, _ATTACKER + validation.check_count("seed", seed, 0))
+    attacked = with_seed(model, _ATTACKER + validation.check_count("seed", seed, 0))
     indices = validation.check_indices(indices, len(images))
     if labels is None:
         labels = attacked.predict(images, indices=indices).argmax(axis=1)
@@ -31,7 +31,8 @@ def prepare(
 
 
 @functools.lru_cache(maxsize=8)
-def _with_seed(model, seed):
+def with_seed(model: Defended, seed: int) -> Defended:
+    """Returns the same model under another key of random starts; the same object for the same key."""
     return Defended(
         model.classifier,
         model.defense,

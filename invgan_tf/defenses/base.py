@@ -28,9 +28,11 @@ class Defense:
 
     Attributes:
         projectors: the ways to descend, by name.
+        fast_stages: of the fast projector, InvGAN's unless a subclass has its own.
     """
 
-    fast_stages: tuple[fast_projection.Stage, ...]  # of the fast projector
+    # InvGAN's: they end at the loss of its T = 1000 (benchmarks.quality).
+    fast_stages: tuple[fast_projection.Stage, ...] = fast_projection.Stage(120), fast_projection.Stage(20, precise=True)
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ import tensorflow as tf
 from invgan_tf import projection, validation
 from invgan_tf.defenses import base
 from invgan_tf.evaluation import accuracy
-from invgan_tf.fast_projection import Stage
 
 
 class InvGAN(base.Defense):
@@ -25,7 +24,6 @@ class InvGAN(base.Defense):
     """
 
     parts = ("generator", "inverter")
-    fast_stages = (Stage(120), Stage(20, precise=True))  # ends at the loss of T = 1000 (benchmarks.quality)
 
     def __init__(
         self,

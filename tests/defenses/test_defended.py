@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from invgan_tf import data, models
+from invgan_tf import data, defenses, models, projection
 from invgan_tf.defenses import Defended, DefenseGAN, InvGAN
 
 
@@ -64,3 +64,16 @@ def test_unequal_latents_are_refused(networks):
     _, generator, _ = networks
     with pytest.raises(ValueError, match="64 dimensions, the generator takes 128"):
         InvGAN(generator, models.build_inverter(latent_dim=64, width=4))
+
+
+def test_a_defence_of_ones_own_says_where_descent_starts_and_no_more():
+    class FromOne(defenses.Defense):
+        parts = ("generator",)
+
+        def starts(self, images, indices, restarts, seed):
+            return tf.ones((tf.shape(images)[0], restarts, self.latent_dim))
+
+    defense = FromOne(models.build_generator(width=4), optimizer=projection.Adam(), steps=2, restarts=1)
+    images = np.full((2, 28, 28, 1), 0.25, np.float32)
+    exact, fast = (defense.project(images, projector=name) for name in ("exact", "fast"))
+    assert fast.loss.max() < exact.loss.min()
