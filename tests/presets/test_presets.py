@@ -11,7 +11,8 @@ import safetensors.numpy
 from keras import layers
 
 import invgan_tf
-from invgan_tf import files, models, presets
+from invgan_tf import data, files, models, presets
+from invgan_tf.evaluation import accuracy
 
 PART = "classifier_e"
 
@@ -245,6 +246,18 @@ def test_shipped_card_fits_its_dataset_alone():
     assert "inverter" in presets.read_card("mnist", "mnist")
     with pytest.raises(presets.PresetError, match="trained on mnist, not on cifar10"):
         presets.read_card("mnist", "cifar10")
+
+
+@pytest.mark.parametrize("preset", presets.list_presets())
+def test_packaged_classifiers_are_as_accurate_as_their_cards_say(preset):
+    card = presets.read_card(preset)
+    names = [name for name in card if name.startswith("classifier")]
+    for name in names:
+        examples = data.load(card[name]["dataset"], "test", limit=500)
+        told = card[name]["test_accuracy"]["value"]
+        found = np.mean(accuracy.predict(presets.load(preset, name), examples.images) == examples.labels)
+        assert abs(found - told) < 4.0 * np.sqrt(told * (1.0 - told) / 500), name
+    assert names
 
 
 def test_weights_and_images_in_the_package_stay_small():
