@@ -19,6 +19,8 @@ from absl import logging
 import invgan_tf
 from invgan_tf import files
 
+_COMPUTING = ("inference.py", "trajectories.py")  # of this folder: what they compute is in cells
+
 
 class CellStore:
     """A folder of npz files, one a block of images, each named and guarded by its key.
@@ -60,9 +62,6 @@ class CellStore:
             _write(path, {**stored, "key": np.array(text)})
         seconds = float(stored.pop("seconds"))
         return stored, seconds
-
-
-_COMPUTING = ("inference.py", "trajectories.py")  # programs whose own arithmetic is in cells
 
 
 @functools.cache

@@ -40,18 +40,19 @@ def main() -> None:
     card = {name: facts for name, facts in card.items() if name not in FLAGS.leave_out}
     _check_pairs(folder, card)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in {*taken} & {*card}:
+    new = [name for name in card if name in taken]
+    for name in new:
         shutil.copyfile(taken[name] / f"{name}.safetensors", folder / f"{name}.safetensors")
     files.write_json(folder / "card.json", card)
     for name in FLAGS.leave_out:
         (folder / f"{name}.safetensors").unlink(missing_ok=True)
-    for name in card:
+    for name in new:  # what the preset has already is measured
         if name.startswith("classifier"):
             test = data.load(card[name]["dataset"], "test", data_dir=FLAGS.data_dir)
             measured = accuracy.Proportion.of(accuracy.predict(presets.load(folder, name), test.images) == test.labels)
             card[name]["test_accuracy"] = {"value": measured.value, "ci95": measured.ci95, "n": measured.n}
     for name in _INVERTERS:
-        if {"generator", name} <= set(card):
+        if {"generator", name} <= set(card) and {"generator", name} & set(new):
             card[name]["fresh_latents"] = _recovery(folder, name)
     files.write_json(folder / "card.json", card)
 

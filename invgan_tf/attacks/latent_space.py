@@ -53,8 +53,9 @@ def latent_space(
 
     Returns:
         Attacked images, float32, same shape, inside ball and range. Each restart finds, of its latents whose image
-        fools the classifier, that point of the ball which is nearest to its image; the one that wins most where it is
-        projected, under the attacker's seed, is kept; the clean image where none is found.
+        fools the classifier, that point of the ball which is nearest to its image, of equally near ones the last; the
+        one that wins most where it is projected, under the attacker's seed, is kept; the clean image where none is
+        found.
 
     Raises:
         ValueError: for a model that is not `Defended`, or images, labels or settings that do not fit.
@@ -108,7 +109,8 @@ def _search(model, norm, value_range, learning_rate):
                 margin = carlini_wagner.margin(model.classifier(drawn, training=False)[:, None, :], labels)[:, 0]
                 loss = tf.reduce_sum(tf.nn.relu(margin + _CONFIDENCE) + penalty * distance)
             gradient = tape.gradient(loss, latents)
-            better = (margin < -0.5 * _CONFIDENCE) & (distance < best[0])
+            # Of equally near ones, as all inside the ball are, the last: descent has widened its margin.
+            better = (margin < -0.5 * _CONFIDENCE) & (distance <= best[0])
             best = tf.where(better, distance, best[0]), tf.where(better[:, None, None, None], point, best[1])
             offset, slots = adam.update(gradient, slots, step)
             return step + 1, latents + offset, slots, best

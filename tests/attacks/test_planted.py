@@ -181,9 +181,9 @@ def test_a_look_ranks_images_by_how_near_they_are_to_winning(case):
 
 
 def test_a_larger_ball_never_helps_the_defender(case):
-    for attack, steps in ((attacks.bpda_pgd, 20), (attacks.latent_space, 60)):
+    for attack in (attacks.bpda_pgd, attacks.latent_space):
         balls = [share * case.eps for share in (0.1, 0.4, 0.7, 1.0, 2.0)]
-        found = [case.found(attack(case.model, case.clean, eps=eps, labels=case.labels, steps=steps)) for eps in balls]
+        found = [case.found(attack(case.model, case.clean, eps=eps, labels=case.labels, steps=20)) for eps in balls]
         assert found == sorted(found) and found[0] < 0.5 and found[-1] == 1.0
 
 
