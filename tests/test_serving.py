@@ -16,6 +16,7 @@ import invgan_tf
 from benchmarks import serving as latency
 from experiments import common_flags, export
 from invgan_tf import AttackDetector, Defended, DefenseGAN, InvGAN, attacks, models, serving
+from tests.experiments import colour
 
 _ALONE = """
 import sys
@@ -152,3 +153,12 @@ def test_wrong_flags_are_refused_before_work(tmp_path):
         with flagsaver.flagsaver(output_dir=str(tmp_path / "new"), **given), pytest.raises(ValueError, match=message):
             export.main()
     assert not (tmp_path / "new").exists()
+
+
+def test_the_classifier_that_a_preset_has_is_exported(tmp_path):
+    preset = colour.write_preset(tmp_path / "preset", "cifar10", colour.RESIDUAL_PARTS, "small")
+    flags.FLAGS(["program"])
+    with flagsaver.flagsaver(preset=str(preset), output_dir=str(tmp_path / "out"), threshold=1.0, steps=1):
+        export.main()
+    told = json.loads((tmp_path / "out" / "invgan.json").read_text())
+    assert {*told["networks"]} == {"generator", "inverter", "classifier_small"}
