@@ -61,6 +61,11 @@ def check_labels(labels, count: int, num_classes: int) -> np.ndarray:
     return labels.astype(np.int32)
 
 
+def check_model_labels(model, images: np.ndarray, labels) -> np.ndarray:
+    """Returns labels as `check_labels` does: one for each image, of the classes that the model tells apart."""
+    return check_labels(labels, len(images), model.compute_output_shape(images.shape)[-1])
+
+
 def check_range(value_range, name: str = "value_range") -> tuple[float, float]:
     """Returns lowest and highest pixel, which may be infinite, or raises ValueError."""
     pair = tuple(value_range) if isinstance(value_range, (tuple, list, np.ndarray)) else ()

@@ -26,7 +26,7 @@ def prepare(
     indices = validation.check_indices(indices, len(images))
     if labels is None:
         labels = attacked.predict(images, indices=indices).argmax(axis=1)
-    labels = validation.check_labels(labels, len(images), model.classifier.compute_output_shape(images.shape)[-1])
+    labels = validation.check_model_labels(model.classifier, images, labels)
     return attacked, images, labels, indices
 
 

@@ -162,7 +162,7 @@ def attacked_labels(model: keras.Model, images: np.ndarray, labels) -> np.ndarra
     """Returns checked labels, or the model's own predictions where there are none."""
     if labels is None:
         return accuracy.predict(model, images)
-    return validation.check_labels(labels, len(images), model.compute_output_shape(images.shape)[-1])
+    return validation.check_model_labels(model, images, labels)
 
 
 def carlini_wagner_l2(

@@ -14,9 +14,7 @@ def _checked(model, images, labels, eps, value_range):
     validation.check_positive("eps", eps)
     if labels is None:
         return images, None
-    return images, tf.constant(
-        validation.check_labels(labels, len(images), model.compute_output_shape(images.shape)[-1])
-    )
+    return images, tf.constant(validation.check_model_labels(model, images, labels))
 
 
 def cross_entropy(labels, logits):

@@ -124,7 +124,7 @@ def advance(
     """
     if before.number >= settings.rounds:
         raise ValueError(f"Round {before.number} of {settings.rounds} was the last.")
-    answers = _check_labels(substitute, before.new, answers)
+    answers = validation.check_model_labels(substitute, before.new, answers)
     images, labels = before.labelled(answers)
     substitute.set_weights(before.weights)
     fit(
@@ -169,7 +169,7 @@ def fit(
     if len(substitute.variables) != len(substitute.weights):
         raise ValueError(f"{substitute.name} has random layers: their draws would not repeat when a run is resumed.")
     images = validation.check_model_images(substitute, images, _ANYWHERE)
-    labels = tf.constant(_check_labels(substitute, images, labels))
+    labels = tf.constant(validation.check_model_labels(substitute, images, labels))
     images = tf.constant(images)
     optimizer, fresh, run_epoch = _epoch(substitute, settings.batch_size, settings.learning_rate)
     for variable, value in zip(optimizer.variables, fresh):
@@ -193,15 +193,11 @@ def augment(substitute: keras.Model, images, labels, step: float = 0.1) -> np.nd
         ValueError: for images or labels that do not fit.
     """
     images = validation.check_model_images(substitute, images, _ANYWHERE)
-    labels = _check_labels(substitute, images, labels)
+    labels = validation.check_model_labels(substitute, images, labels)
     signs = _signs(substitute)
     batches = (slice(first, first + _BATCH) for first in range(0, len(images), _BATCH))
     moves = [signs(tf.constant(images[batch]), tf.constant(labels[batch])).numpy() for batch in batches]
     return images + np.float32(step) * np.concatenate(moves)
-
-
-def _check_labels(substitute, images, labels):
-    return validation.check_labels(labels, len(images), substitute.compute_output_shape(images.shape)[-1])
 
 
 def _signature(substitute, *further):
