@@ -106,7 +106,7 @@ def tell(name: str, unit: str, rates: Mapping[str, Mapping[str, Sequence[float]]
                 continue
             first = next(iter(rates[case].values()))
             ratios = [theirs / ours for theirs, ours in zip(rates[case][peer], first)]
-            row.append(f"{statistics.median(rates[case][peer]):,.0f} ({statistics.median(ratios):.2f})")
+            row.append(f"{_told(statistics.median(rates[case][peer]))} ({statistics.median(ratios):.2f})")
         body.append(row)
     text = tabulate.tabulate(body, headers=["", *cases], tablefmt="github", disable_numparse=True)
     print(f"{text}\n\n{unit}, median of {FLAGS.rounds} rounds (median ratio to the first row).")
@@ -114,3 +114,7 @@ def tell(name: str, unit: str, rates: Mapping[str, Mapping[str, Sequence[float]]
     folder.mkdir(parents=True, exist_ok=True)
     content = {"benchmark": name, "unit": unit, "rates": rates, "settings": settings}
     files.write_json(folder / f"{name}.json", content | {"environment": report.environment()})
+
+
+def _told(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.2f}"

@@ -7,6 +7,7 @@ import pathlib
 import sys
 
 import matplotlib.figure
+import numpy as np
 from absl import flags
 
 from experiments import common_flags, inference, pictures, report, whitebox_flags
@@ -18,7 +19,8 @@ FLAGS = flags.FLAGS
 
 _UNTRAINED = "0"
 _ASKED = 2.0  # how many times nearer than an untrained generator's a preset's samples are to be
-_WORSE = 0.05  # by what share they may lie farther than the snapshot's before: two snapshots differ by chance
+_WORSE = 0.05  # by what share the last snapshots may lie farther than those before
+_LAST = 2  # snapshots of a mean: training swings, so that one may lie farther than the one before without being worse
 
 
 def main() -> None:
@@ -73,11 +75,13 @@ def main() -> None:
 def _judge(table, steps) -> bool:
     """Adds the gate a preset has to pass: far nearer than an untrained generator, and no longer getting worse."""
     distances = [table.cells[step, "classifier-FID"].value for step in steps]
-    times, change = distances[0] / distances[-1], distances[-1] / distances[-2] - 1.0
+    span = max(1, min(_LAST, (len(steps) - 1) // 2))
+    last, before = np.mean(distances[-span:]), np.mean(distances[-2 * span : -span])
+    times, change = distances[0] / distances[-1], float(last / before - 1.0)
     text = (
         f"After {steps[-1]} steps samples are {times:.1f} times nearer to the images than an untrained generator's "
-        f"({_ASKED:g} asked for); since {steps[-2]} steps the distance changed by {100 * change:+.0f} % (at most "
-        f"{100 * _WORSE:+.0f} asked for)."
+        f"({_ASKED:g} asked for). From {' and '.join(steps[-2 * span : -span])} to {' and '.join(steps[-span:])} steps "
+        f"the distance changed by {100 * change:+.0f} % (at most {100 * _WORSE:+.0f} asked for)."
     )
     passed = times >= _ASKED and change <= _WORSE
     table.find(text, {"times_nearer": times, "last_change": change, "passed": passed})

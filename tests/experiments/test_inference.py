@@ -201,11 +201,21 @@ def test_samples_are_followed_along_a_training(run_program, given, tmp_path, mon
         run_program(gan_quality, tmp_path / "none", **given | {"run": str(tmp_path)})
 
 
-@pytest.mark.parametrize(("distances", "passed"), [((10, 4, 4.1), True), ((10, 4, 4.5), False), ((10, 6, 5.5), False)])
+@pytest.mark.parametrize(
+    ("distances", "passed"),
+    [
+        ((10, 4, 4.1), True),
+        ((10, 4, 4.5), False),
+        ((10, 6, 5.5), False),
+        ((10, 4, 4, 3, 3.6), True),  # a swing: the last two are nearer than the two before
+        ((10, 3, 3, 3, 3.6), False),
+    ],
+)
 def test_the_gate_asks_for_samples_that_are_near_and_no_longer_get_worse(distances, passed):
     cells = {(str(step), "classifier-FID"): types.SimpleNamespace(value=value) for step, value in enumerate(distances)}
     found = []
     told = gan_quality._judge(
-        types.SimpleNamespace(cells=cells, find=lambda text, facts: found.append(facts)), ["0", "1", "2"]
+        types.SimpleNamespace(cells=cells, find=lambda text, facts: found.append(facts)),
+        [str(step) for step in range(len(distances))],
     )
     assert [facts["passed"] for facts in found] == [told] == [passed]
