@@ -11,7 +11,7 @@ import safetensors.numpy
 from keras import layers
 
 import invgan_tf
-from invgan_tf import data, files, models, presets
+from invgan_tf import data, files, inversion, models, presets
 from invgan_tf.evaluation import accuracy
 
 PART = "classifier_e"
@@ -248,16 +248,25 @@ def test_shipped_card_fits_its_dataset_alone():
         presets.read_card("mnist", "cifar10")
 
 
-@pytest.mark.parametrize("preset", presets.list_presets())
-def test_packaged_classifiers_are_as_accurate_as_their_cards_say(preset):
-    card = presets.read_card(preset)
-    names = [name for name in card if name.startswith("classifier")]
-    for name in names:
-        examples = data.load(card[name]["dataset"], "test", limit=500)
-        told = card[name]["test_accuracy"]["value"]
-        found = np.mean(accuracy.predict(presets.load(preset, name), examples.images) == examples.labels)
-        assert abs(found - told) < 4.0 * np.sqrt(told * (1.0 - told) / 500), name
-    assert names
+PACKAGED = [(preset, name) for preset in presets.list_presets() for name in presets.read_card(preset)]
+
+
+@pytest.mark.parametrize(("preset", "name"), [pair for pair in PACKAGED if pair[1].startswith("classifier")])
+def test_packaged_classifiers_are_as_accurate_as_their_cards_say(preset, name):
+    facts = presets.read_card(preset)[name]
+    examples = data.load(facts["dataset"], "test", limit=500)
+    told = facts["test_accuracy"]["value"]
+    found = np.mean(accuracy.predict(presets.load(preset, name), examples.images) == examples.labels)
+    assert abs(found - told) < 4.0 * np.sqrt(told * (1.0 - told) / 500)
+
+
+@pytest.mark.parametrize(("preset", "name"), [pair for pair in PACKAGED if pair[1].endswith("inverter")])
+def test_packaged_inverters_recover_what_their_cards_say(preset, name):
+    told = presets.read_card(preset)[name]["fresh_latents"]
+    found = inversion.recovery(presets.load(preset, "generator"), presets.load(preset, name))["Inverter"]
+    for measure in ("latent_mse", "image_mse"):
+        low, high = getattr(found, measure).ci95  # of latents other than those that the older cards took
+        assert abs(getattr(found, measure).value - told[measure]) < 1.5 * (high - low), measure
 
 
 def test_weights_and_images_in_the_package_stay_small():
