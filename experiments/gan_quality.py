@@ -7,6 +7,7 @@ import pathlib
 import sys
 
 import matplotlib.figure
+import matplotlib.ticker
 import numpy as np
 from absl import flags
 
@@ -95,6 +96,8 @@ def _plot(table):
     cells = [table.cells[row, "classifier-FID"] for row in rows]
     pictures.curve(axes, [int(row) for row in rows], cells, "samples against validation images")
     axes.set(xlabel="GAN training steps", ylabel="classifier-FID", yscale="log", title=FLAGS.dataset)
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(matplotlib.ticker.ScalarFormatter())  # 20 rather than 2 x 10^1
     axes.legend()
     axes.grid(alpha=0.3)
     table.figure("gan_quality", figure)
