@@ -251,6 +251,11 @@ def test_shipped_card_fits_its_dataset_alone():
 PACKAGED = [(preset, name) for preset in presets.list_presets() for name in presets.read_card(preset)]
 
 
+def test_every_dataset_has_a_packaged_classifier():
+    found = {preset for preset, name in PACKAGED if name.startswith("classifier")}
+    assert found == {"mnist", "fashion_mnist", "cifar10"}
+
+
 @pytest.mark.parametrize(("preset", "name"), [pair for pair in PACKAGED if pair[1].startswith("classifier")])
 def test_packaged_classifiers_are_as_accurate_as_their_cards_say(preset, name):
     facts = presets.read_card(preset)[name]
