@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from typing import NamedTuple
 
 import markdown
 import tabulate
@@ -16,8 +17,26 @@ from absl import flags
 from experiments import common_flags, regression, report
 from invgan_tf import files, presets
 
-_DATASETS = ("mnist", "fashion_mnist")
-_PROGRAMS = ("table2", "table3", "table4", "figure2", "figure4", "figure7")
+
+class Programs(NamedTuple):
+    """What a dataset has, the preset its programs take by themselves, and that preset's parts they need."""
+
+    names: tuple[str, ...]
+    preset: str
+    parts: frozenset[str]
+
+
+_WHITE_BOX = ("table2", "table3", "table4", "figure2", "figure4", "figure7")
+_DEFENCE = frozenset({"generator", "inverter", "classifier_a"})
+_RIVALS = frozenset(
+    {"generator", "inverter", "ablation_inverter", "ali_encoder", "ali_decoder", "age_encoder", "age_generator"}
+)
+_DATASETS = {
+    "mnist": Programs(_WHITE_BOX, "mnist", _DEFENCE),
+    "fashion_mnist": Programs(_WHITE_BOX, "fashion_mnist", _DEFENCE),
+    "cifar10": Programs(("table1", "table5", "figure3"), "cifar10_dcgan", _RIVALS),
+}
+_PROGRAMS = (*_DATASETS["cifar10"].names, *_WHITE_BOX)
 _FEW = ["--num_images=50", "--bpda_images=10", "--projector=fast"]
 _MANY = ["--num_images=500", "--bpda_images=50"]
 BUDGETS = {
@@ -36,6 +55,9 @@ BUDGETS = {
         "figure2": _FEW,
         "figure4": ["--num_images=50", "--invgan_steps=0,20,60", "--defensegan_marks=20,60", "--restarts_shown=1,4"],
         "figure7": _FEW,
+        "table1": ["--num_images=200"],
+        "table5": ["--num_images=200"],
+        "figure3": [],
     },
     # The paper's protocol on the first 500 images (BPDA 50), 1,000 for Table 4 and Figure 4: hours of two cores.
     "cpu": {
@@ -45,6 +67,9 @@ BUDGETS = {
         "figure2": _MANY,
         "figure4": [],
         "figure7": _MANY,
+        "table1": [],
+        "table5": [],
+        "figure3": [],
     },
     "paper": {
         "table2": ["--flagfile=flags/{dataset}_paper.flags"],
@@ -53,12 +78,15 @@ BUDGETS = {
         "figure2": ["--flagfile=flags/{dataset}_paper.flags"],
         "figure4": ["--num_images=10000"],
         "figure7": ["--flagfile=flags/{dataset}_paper.flags"],
+        "table1": ["--flagfile=flags/{dataset}_table1_paper.flags"],
+        "table5": ["--flagfile=flags/{dataset}_table1_paper.flags"],
+        "figure3": [],
     },
 }
 
 flags.DEFINE_enum("budget", "ci", list(BUDGETS), "How much to compute: a first look, hours, or all there is.")
-flags.DEFINE_list("datasets", None, "Datasets to reproduce. Default: mnist and fashion_mnist where a preset is there.")
-flags.DEFINE_list("programs", list(_PROGRAMS), "Programs to run.")
+flags.DEFINE_list("datasets", None, f"Datasets to reproduce. Default: of {', '.join(_DATASETS)} those with a preset.")
+flags.DEFINE_list("programs", list(_PROGRAMS), "Programs to run, each on the datasets that have it.")
 flags.DEFINE_bool("check", False, "Exit with 1 where a cell leaves its interval in experiments/expected.")
 flags.DEFINE_bool("update_expected", False, "Write experiments/expected from this run instead of checking against it.")
 flags.DEFINE_string("expected_dir", None, "Folder of the expected cells. Default: experiments/expected.")
@@ -84,22 +112,22 @@ flags.register_multi_flags_validator(
 
 def main() -> None:
     """Runs the programs, writes report.md and report.html, and checks what was measured."""
+    sections, failed, wanted = [], [], _wanted()
     folder = pathlib.Path(FLAGS.output_dir or f"runs/reproduce/{FLAGS.budget}")
     folder.mkdir(parents=True, exist_ok=True)
-    sections, failed, datasets = [], [], FLAGS.datasets or _with_presets()
     if FLAGS.check:  # before hours of work
-        for dataset in datasets:
-            regression.read(_expected(dataset), FLAGS.programs)
-    for dataset in datasets:
+        for dataset, programs in wanted.items():
+            regression.read(_expected(dataset), programs)
+    for dataset, programs in wanted.items():
         results = {}
-        for program in FLAGS.programs:
+        for program in programs:
             place = folder / f"{program}_{dataset}"
             if _run(program, dataset, place, folder / "cells"):
                 failed.append(f"{program} on {dataset} failed")
             if (place / "results.json").is_file():
                 results[program] = report.read(place / "results.json")
         sections.append((dataset, results))
-    told, wrong = _judge(sections)
+    told, wrong = _judge(sections, wanted)
     _write(folder, sections, told, failed + wrong)
     print(f"Written to {folder}: report.md, report.html.")
     for line in (*failed, *wrong):
@@ -108,19 +136,24 @@ def main() -> None:
         sys.exit(1)
 
 
-def _with_presets():
-    """Returns the datasets whose packaged preset is whole enough for every program."""
-    found = []
-    for dataset in _DATASETS:
-        try:
-            parts = set(presets.read_card(FLAGS.preset_dir or dataset, dataset))
-        except presets.PresetError:
-            continue
-        if {"generator", "inverter", "classifier_a"} <= parts:
-            found.append(dataset)
-    if not found:
-        raise common_flags.FlagError(f"--preset_dir={FLAGS.preset_dir} is no preset of {' or '.join(_DATASETS)}.")
-    return found
+def _wanted():
+    """Returns the programs to run, by dataset: by default where a preset is whole enough for them."""
+    given = FLAGS.datasets or [dataset for dataset in _DATASETS if _is_whole(dataset)]
+    if not given:
+        raise common_flags.FlagError(f"--preset_dir={FLAGS.preset_dir} is no whole preset of {', '.join(_DATASETS)}.")
+    own = {dataset: [name for name in _DATASETS[dataset].names if name in FLAGS.programs] for dataset in given}
+    wanted = {dataset: programs for dataset, programs in own.items() if programs}
+    if not wanted:
+        raise common_flags.FlagError(f"--programs={','.join(FLAGS.programs)}: none of them is of {', '.join(given)}.")
+    return wanted
+
+
+def _is_whole(dataset):
+    _, preset, parts = _DATASETS[dataset]
+    try:
+        return parts <= set(presets.read_card(FLAGS.preset_dir or preset, dataset))
+    except presets.PresetError:
+        return False
 
 
 def _expected(dataset):
@@ -138,7 +171,7 @@ def _run(program, dataset, place, cells_dir):
     return subprocess.run(command, cwd=pathlib.Path(__file__).parents[1], check=False).returncode
 
 
-def _judge(sections):
+def _judge(sections, wanted):
     """Compares with what is expected, or writes it; returns lines for the report and what is wrong."""
     told, wrong = [], []
     for dataset, results in sections:
@@ -147,7 +180,7 @@ def _judge(sections):
             path.parent.mkdir(parents=True, exist_ok=True)
             regression.write(path, results)
         if FLAGS.check:
-            checked = regression.check(regression.read(path, FLAGS.programs), results)
+            checked = regression.check(regression.read(path, wanted[dataset]), results)
             wrong += [f"{dataset}: {line}" for line in checked.wrong]
             told.append(f"### Check, {dataset}\n\n{checked.text}\n")
     return told, wrong

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from experiments import regression, reproduce
+from experiments import common_flags, inference, regression, reproduce, table1
 from invgan_tf import files, presets
 
 
@@ -33,6 +33,20 @@ def test_an_areas_interval_widens_on_the_logit_scale():
     assert regression.interval(area, 0.05) == pytest.approx((0.85, 0.934), abs=2e-3)
     low, high = regression.interval(area, 0.001 / 30)
     assert 0.6 < low < 0.82 and 0.95 < high < 0.99
+
+
+def test_an_errors_interval_widens_by_the_normal_quantiles_and_does_not_fall_below_zero():
+    error = {
+        "value": 4.0,
+        "ci95": [3.02, 4.98],
+        "n": 200,
+        "row": "ALI",
+        "column": "classifier-FID",
+    }  # half of one sigma
+    assert regression.interval(error, 0.001) == pytest.approx((4.0 - 1.6453, 4.0 + 1.6453), abs=1e-3)  # 3.2905 sigma
+    assert regression.interval(error | {"value": 0.5, "ci95": [0.0, 1.5]}, 0.001)[0] == 0.0
+    checked = regression.check({"table1": [error]}, {"table1": {"cells": [error | {"value": 5.7}]}})
+    assert len(checked.wrong) == 1 and "none can drop" in checked.text  # a lower distance is none that fell
 
 
 @pytest.mark.parametrize(
@@ -121,6 +135,18 @@ def test_a_missing_expectation_is_one_line_before_any_work(tmp_path):
     assert "Traceback" not in done.stderr and not list((tmp_path / "out").glob("table2*"))
 
 
+def test_programs_that_no_dataset_has_are_refused_before_any_work(tmp_path, monkeypatch, capfd):
+    with pytest.raises(common_flags.FlagError, match="--programs=table2: none of them is of cifar10"):
+        _run(tmp_path / "out", tmp_path, monkeypatch, "--datasets=cifar10")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cifar10s_programs_need_is_what_their_rows_name():
+    reproduce.FLAGS(["reproduce"])
+    rows = [*table1.rows().values(), inference.ABLATION]
+    assert reproduce._DATASETS["cifar10"].parts == {part for row in rows for part in row.parts}
+
+
 def test_pictures_are_inside_the_page(tmp_path):
     (tmp_path / "table3_mnist").mkdir()
     (tmp_path / "table3_mnist" / "roc.png").write_bytes(b"\x89PNG picture")
@@ -138,13 +164,22 @@ def test_every_budget_names_flags_that_exist():
             for flag in given:
                 name = flag.removeprefix("--").split("=")[0]
                 assert name == "flagfile" or name in reproduce.FLAGS, flag
-    for dataset in reproduce._DATASETS:
-        lines = pathlib.Path(f"flags/{dataset}_paper.flags").read_text(encoding="utf-8").split()
+    files_ = {
+        flag.removeprefix("--flagfile=").format(dataset=dataset)
+        for dataset, programs in reproduce._DATASETS.items()
+        for budget in reproduce.BUDGETS.values()
+        for program in programs.names
+        for flag in budget[program]
+        if flag.startswith("--flagfile=")
+    }
+    assert len(files_) == 3
+    for name in files_:
+        lines = pathlib.Path(name).read_text(encoding="utf-8").split()
         assert all(line.removeprefix("--").split("=")[0] in reproduce.FLAGS for line in lines if line.startswith("--"))
 
 
 def test_expected_cells_that_ship_are_whole():
     for path in (pathlib.Path(reproduce.__file__).parent / "expected").glob("*.json"):
         kept = json.loads(path.read_text())
-        assert set(kept) == set(reproduce._PROGRAMS)
+        assert set(kept) == set(reproduce._DATASETS[path.stem.removeprefix("ci_")].names)
         assert all(cell["ci95"][0] <= cell["value"] <= cell["ci95"][1] for cells in kept.values() for cell in cells)
