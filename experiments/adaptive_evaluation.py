@@ -191,7 +191,7 @@ class Evaluation(whitebox.WhiteBox):
             return 2 * cold + 4 * 3 * steps * 2
         if attack.startswith("apgd"):
             return cold + steps * (FLAGS.inside_steps + 1) * (2 if lanes > 1 else 1)
-        return cold + int(attack.rsplit("_")[-1]) * (FLAGS.query_steps + 0.5)
+        return 4 * cold + int(attack.rsplit("_")[-1]) * (FLAGS.query_steps + 0.5)
 
     def look(self, defense: str) -> float:
         """Returns what it costs to project an image and classify it, in image-steps."""
@@ -245,7 +245,9 @@ class Evaluation(whitebox.WhiteBox):
         }
 
         def make():
-            return {"images": function(self._attacked_model(attack, model, clean, numbers), clean, **arguments, **own)}
+            seen = self._attacked_model(attack, model, clean, numbers)
+            asked = {"judge": seen.judge} if isinstance(seen, attacks.Anchored) and function is attacks.square else {}
+            return {"images": function(seen, clean, **arguments, **own, **asked)}
 
         stored, seconds = self.store.get("attack", key, make)
         if function is attacks.bpda:

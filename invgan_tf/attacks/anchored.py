@@ -46,6 +46,7 @@ class Anchored(keras.Model):
         value_range = model.defense.value_range if isinstance(model, Defended) else (0.0, 1.0)  # `prepare` refuses it
         attacked, images, _, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
         self.classifier, self.defense, self.steps = attacked.classifier, attacked.defense, steps
+        self._whole = attacked
         self._all, self._restarts = attacked.restarts, min(attacked.restarts, restarts)
         self._seed, self._numbers = attacked.seed, tf.constant(indices)
         own = attacked.steps if attacked.projector == "exact" else attacked.defense.steps
@@ -65,6 +66,19 @@ class Anchored(keras.Model):
     def compute_output_shape(self, input_shape):
         """Returns `(n, classes)`."""
         return self.classifier.compute_output_shape(input_shape)
+
+    def judge(self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Asks the whole defence, cold, under the attacker's seed: what fools the stand-in need not fool it.
+
+        Args:
+            images: found near the clean images of these rows, `[m, h, w, c]`.
+            labels: to move away from, `[m]`.
+            rows: which of the clean images, `[m]`.
+
+        Returns:
+            How far each wins, `[m]`: the share of the likely restarts it fools and less than one more; 1 for all.
+        """
+        return attacker.look(self._whole, images, labels, self._numbers.numpy()[rows], self._seed)[0]
 
     def _starts(self, images, rows):
         starts = self.defense.starts(images, tf.gather(self._numbers, rows), self._all, self._seed)

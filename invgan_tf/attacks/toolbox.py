@@ -5,6 +5,7 @@ it logits, losses and gradients of any Keras model, each computed once where it 
 """
 
 import contextlib
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from invgan_tf import validation
 from invgan_tf.attacks import bounded, carlini_wagner, gradient
 
 LOSSES = ("ce", "dlr")
+_ROUNDS = 4  # of Square, where a judge tells after each what to go on with
 
 
 def _toolbox():
@@ -184,11 +186,15 @@ def square(
     eps: float,
     queries: int = 1000,
     confidence: float = 0.0,
+    judge: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None,
     labels=None,
     value_range: tuple[float, float] = (0.0, 1.0),
     seed: int = 0,
 ) -> np.ndarray:
     """Square (Andriushchenko et al. 2020), L-infinity: random search on the margin, without a gradient; through ART.
+
+    What fools a stand-in need not fool what it stands for. A judge of that splits the queries into rounds: after each
+    it is asked, and images that do not win begin anew with other proposals.
 
     Args:
         model: Keras model from images to logits.
@@ -196,12 +202,16 @@ def square(
         eps: radius of the ball, in the images' range.
         queries: proposals an image, each of which asks the model once.
         confidence: by how much the wrong logit must lead to be content; images meant for another model want more.
+        judge: from found images `[m, h, w, c]`, their labels `[m]` and numbers in the batch `[m]` to how far each
+            wins, `[m]`, 1 or more for whole, as `Anchored.judge` does; asked after each of four rounds. None: one
+            round, and the model itself decides.
         labels: labels to move away from, `[n]`; by default the model's own predictions.
         value_range: lowest and highest pixel.
         seed: key of the proposals, which the images of a call share.
 
     Returns:
-        Attacked images, as `auto_pgd` gives them; where it fails, the point of the lowest margin found.
+        Attacked images, as `auto_pgd` gives them; where it fails, the point of the lowest margin found, with a judge
+        that of the round which came furthest.
 
     Raises:
         ImportError: without ART.
@@ -229,7 +239,7 @@ def square(
         return np.stack([known[key] for key in keys])
 
     wrapped = estimator(predict, images.shape[1:], classes, channels_first=False, clip_values=tuple(value_range))
-    queries = validation.check_count("queries", queries, 1)
+    queries, rounds = validation.check_count("queries", queries, 1), 1 if judge is None else _ROUNDS
     confidence = validation.check_positive("confidence", confidence, zero=True)
 
     def margins(logits, hot):  # ART's own compares with the second highest logit, whichever is the label's
@@ -240,14 +250,23 @@ def square(
         norm=np.inf,
         loss=lambda pixels, hot: margins(predict(pixels), hot),
         adv_criterion=lambda logits, hot: margins(logits, hot) < -confidence,
-        max_iter=queries,
+        max_iter=max(1, queries // rounds),
         eps=eps,
         batch_size=len(images),
         verbose=False,
     )
+    result, won = np.array(images), np.full(len(images), -1.0)
     with _numpy_seed(validation.check_count("seed", seed, 0)):
-        attacked = search.generate(np.array(images), labels)
-    return bounded.into_ball(attacked, images, eps, "inf", tuple(value_range)).numpy()
+        for _ in range(rounds):
+            left = np.flatnonzero(won < 1.0)
+            if not left.size:
+                break
+            found = search.generate(images[left], labels[left])
+            found = bounded.into_ball(found, images[left], eps, "inf", tuple(value_range)).numpy()
+            now = np.ones(len(left)) if judge is None else judge(found, labels[left], left)
+            better = now > won[left]
+            result[left[better]], won[left[better]] = found[better], now[better]
+    return result
 
 
 def _checked(model, images, eps, norm, labels, value_range):

@@ -17,7 +17,9 @@ from invgan_tf.evaluation import accuracy, detection
 
 FOUND = 0.95  # share of images in which an attack must find what is there
 EVALUATOR = 99  # a seed that no attacker draws
+_COUNT = 20  # images
 _SCALE = 20.0  # of the planted classifier's logits
+_CLEARLY = 2.0  # logits by which a planted image must win for sure
 
 
 class Planted(keras.Model):
@@ -49,20 +51,25 @@ class Planted(keras.Model):
 class Case:
     """A planted classifier behind a defence, its clean and planted images, and the ball."""
 
-    def __init__(self, defense, features, clean, planted, eps):
+    def __init__(self, defense, features, clean, planted, eps, numbers=None):
         self.clean, self.planted, self.eps = clean, planted, eps
+        self.numbers = np.arange(len(clean)) if numbers is None else numbers
         self.model = Defended(Planted(features, clean, planted), defense, seed=EVALUATOR)
         self.labels = np.zeros(len(clean), np.int32)
         self.l2 = float(np.linalg.norm((planted - clean).reshape(len(clean), -1), axis=1).max())
 
     def found(self, attacked):
-        return np.mean(self.model.predict(attacked).argmax(axis=1) != 0)
+        return np.mean(self.model.predict(attacked, indices=self.numbers).argmax(axis=1) != 0)
+
+    def score(self, images):
+        seen = self.model.project(images, indices=self.numbers).images
+        return detection.feature_score(self.model.classifier, images, seen)
 
 
 def _small():
     """A linear generator of 24 latents: the projection is an orthogonal one, the whole test a matter of seconds."""
     keras.utils.set_random_seed(5)
-    draws, count, side, eps = np.random.default_rng(5), 20, 12, 0.1
+    draws, count, side, eps = np.random.default_rng(5), _COUNT, 12, 0.1
     basis = np.linalg.qr(draws.standard_normal((side * side, 24)))[0].astype(np.float32)
     generator = keras.Sequential(
         [keras.Input((24,)), keras.layers.Dense(side * side), keras.layers.Reshape((side, side, 1))]
@@ -91,23 +98,34 @@ def case(request):
 
 @pytest.fixture(scope="module", params=["InvGAN", "DefenseGAN"])
 def shipped_case(request):
-    """The shipped MNIST weights: images the generator draws, the planted ones of latents near by."""
+    """The shipped MNIST weights: images the generator draws, the planted ones of latents near by.
+
+    A descent does not always come to the image that explains its target. Kept are pairs of which the defence reads both
+    as it should, by a margin, and under another seed too: what an attack is to find is there.
+    """
     defense = (
         InvGAN.from_preset("mnist", steps=100)
         if request.param == "InvGAN"
-        else DefenseGAN.from_preset("mnist", steps=100, restarts=3)
+        else DefenseGAN.from_preset("mnist", steps=200, restarts=5)
     )
-    draws, count, eps = np.random.default_rng(6), 20, 0.3
-    latents = draws.standard_normal((2, count, defense.latent_dim)).astype(np.float32)
+    draws, drawn, eps = np.random.default_rng(6), 2 * _COUNT, 0.3
+    latents = draws.standard_normal((2, drawn, defense.latent_dim)).astype(np.float32)
     clean = defense.generator(latents[0]).numpy()
-    low, high = np.zeros((count, 1), np.float32), np.ones((count, 1), np.float32)
+    low, high = np.zeros((drawn, 1), np.float32), np.ones((drawn, 1), np.float32)
     for _ in range(20):  # the furthest latents along a random way whose image is still in the ball
         middle = (low + high) / 2
         planted = defense.generator(latents[0] + middle * latents[1]).numpy()
         inside = (np.abs(planted - clean).max(axis=(1, 2, 3)) <= eps)[:, None]
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     planted = defense.generator(latents[0] + low * latents[1]).numpy()
-    return Case(defense, presets.load_classifier("mnist", "A").features, clean, planted, eps)
+    features, there = presets.load_classifier("mnist", "A").features, np.ones(drawn, bool)
+    for seed in (EVALUATOR, EVALUATOR + 1):
+        model = Defended(Planted(features, clean, planted), defense, seed=seed)
+        for images, sign in ((clean, 1.0), (planted, -1.0)):
+            logits = model.predict(images)
+            there &= sign * (logits[:, 0] - logits[:, 1]) > _CLEARLY
+    numbers = np.flatnonzero(there)[:_COUNT]
+    return Case(defense, features, clean[numbers], planted[numbers], eps, numbers)
 
 
 def _attacks(case, steps, queries, cold):
@@ -115,17 +133,17 @@ def _attacks(case, steps, queries, cold):
     model, images, classifier = case.model, case.clean, case.model.classifier
     ball, labels = {"eps": case.eps, "labels": case.labels, "seed": 3}, case.labels
     round_ball = {**ball, "eps": case.l2, "norm": "2"}
-    queried = model if cold else attacks.Anchored(model, images, steps=20, seed=3)
+    queried = model if cold else attacks.Anchored(model, images, steps=20, indices=case.numbers, seed=3)
+    judged = {} if cold else {"judge": queried.judge, "confidence": 3.0}
     # Planted images explain themselves as clean ones do: the detector passes them, and hardly any noise.
-    clean, planted = (detection.feature_score(classifier, x, model.project(x).images) for x in (images, case.planted))
-    threshold = float(1e-4 + 1.5 * max(clean.max(), planted.max()))
+    threshold = float(1e-4 + 1.5 * max(case.score(images).max(), case.score(case.planted).max()))
     found = {
         "BPDA PGD": lambda: attacks.bpda_pgd(model, images, steps=steps, **ball),
         "BPDA PGD, L2": lambda: attacks.bpda_pgd(model, images, steps=steps, **round_ball),
         "BPDA CW": lambda: attacks.bpda(model, images, labels=labels, binary_search_steps=2, max_iterations=steps),
         "APGD-CE": lambda: attacks.auto_pgd(queried, images, loss="ce", steps=steps, **ball),
         "APGD-DLR": lambda: attacks.auto_pgd(queried, images, loss="dlr", steps=steps, **ball),
-        "Square": lambda: attacks.square(queried, images, queries=queries, **ball),
+        "Square": lambda: attacks.square(queried, images, queries=queries, **judged, **ball),
         "latent space": lambda: attacks.latent_space(model, images, steps=3 * steps, **ball),
         "latent space, L2": lambda: attacks.latent_space(model, images, steps=3 * steps, **round_ball),
         "joint": lambda: attacks.evade_detector(model, images, threshold=threshold, steps=steps, **ball),
@@ -154,8 +172,8 @@ def _check(case, steps, queries, cold):
             assert np.abs(change).max() <= case.eps + 1e-6
         share = case.found(attacked)
         if name == "joint":
-            scores = detection.feature_score(case.model.classifier, attacked, case.model.project(attacked).images)
-            share = np.mean((case.model.predict(attacked).argmax(axis=1) != 0) & (scores <= threshold))
+            misread = case.model.predict(attacked, indices=case.numbers).argmax(axis=1) != 0
+            share = np.mean(misread & (case.score(attacked) <= threshold))
         print(f"{type(case.model.defense).__name__}, {name}: {share:.2f}", flush=True)
         if share < FOUND:
             missed[name] = share

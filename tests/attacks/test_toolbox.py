@@ -58,3 +58,21 @@ def test_square_that_is_to_win_by_more_goes_on(images):
         leads[asked] = _lead(model, attacked)
     assert leads[0.0].max() < 0.0 and leads[0.0].mean() > -confidence  # content at once
     assert np.sum(leads[confidence] < leads[0.0] - 0.1) >= len(images) // 2
+
+
+def test_square_goes_on_with_what_its_judge_refuses_and_keeps_what_came_furthest(images):
+    model, _ = _classifier(lead=1.0, signed=False)
+    asked = []
+
+    def judge(found, labels, rows):
+        assert len(labels) == len(rows) == len(found) and not labels.any()
+        asked.append((rows.tolist(), found))
+        return np.where(rows == 2, (0.5, 0.8, 0.3, 0.1)[len(asked) - 1], 1.0)
+
+    attacked = attacks.square(model, images, eps=EPS, queries=80, judge=judge, labels=np.zeros(len(images), int))
+    assert [rows for rows, _ in asked] == [list(range(len(images))), [2], [2], [2]]
+    found = np.stack([asked[0][1][2], *(proposed[0] for _, proposed in asked[1:])])
+    assert len(np.unique(found, axis=0)) > 1  # other proposals; of six stripes some come twice
+    np.testing.assert_array_equal(attacked[2], found[1])
+    np.testing.assert_array_equal(np.delete(attacked, 2, axis=0), np.delete(asked[0][1], 2, axis=0))
+    assert np.abs(found - images[2]).max() <= EPS + 1e-6
