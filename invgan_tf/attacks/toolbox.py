@@ -239,7 +239,8 @@ def square(
         return np.stack([known[key] for key in keys])
 
     wrapped = estimator(predict, images.shape[1:], classes, channels_first=False, clip_values=tuple(value_range))
-    queries, rounds = validation.check_count("queries", queries, 1), 1 if judge is None else _ROUNDS
+    queries = validation.check_count("queries", queries, 1)
+    rounds = 1 if judge is None else min(_ROUNDS, queries)
     confidence = validation.check_positive("confidence", confidence, zero=True)
 
     def margins(logits, hot):  # ART's own compares with the second highest logit, whichever is the label's
@@ -250,7 +251,7 @@ def square(
         norm=np.inf,
         loss=lambda pixels, hot: margins(predict(pixels), hot),
         adv_criterion=lambda logits, hot: margins(logits, hot) < -confidence,
-        max_iter=max(1, queries // rounds),
+        max_iter=queries // rounds,
         eps=eps,
         batch_size=len(images),
         verbose=False,
