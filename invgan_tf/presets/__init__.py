@@ -91,8 +91,9 @@ def list_presets() -> list[str]:
     """Returns the names of the packaged presets, sorted: what `from_preset` and `load_classifier` take.
 
     A preset is a trained generator and inverter, images `[n, h, w, c]` in its dataset's range, and classifiers of it
-    (paper, section 4); "cifar10" and "cifar10_dcgan" are in progress (WORKSPACE.md says what they lack). A folder
-    with a card.json, as `save_preset` writes it, is taken too; any other name is a PresetError there.
+    (paper, section 4); "cifar10_dcgan" holds Table 1's rivals too, and takes the classifier of "cifar10", which is in
+    progress (WORKSPACE.md says what it lacks). A folder with a card.json, as `save_preset` writes it, is taken too;
+    any other name is a PresetError there.
 
     Example:
         >>> "mnist" in invgan_tf.list_presets()
