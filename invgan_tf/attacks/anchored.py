@@ -1,5 +1,6 @@
 """The defence as an attacker of small means sees it: a few steps from where the clean images' projections ended."""
 
+import functools
 from collections.abc import Sequence
 
 import keras
@@ -46,7 +47,7 @@ class Anchored(keras.Model):
         value_range = model.defense.value_range if isinstance(model, Defended) else (0.0, 1.0)  # `prepare` refuses it
         attacked, images, _, indices = attacker.prepare(model, images, labels, indices, seed, value_range)
         self.classifier, self.defense, self.steps = attacked.classifier, attacked.defense, steps
-        self._whole = attacked
+        self._look = functools.partial(attacker.look, attacked)  # not as a layer: this one holds its parts
         self._all, self._restarts = attacked.restarts, min(attacked.restarts, restarts)
         self._seed, self._numbers = attacked.seed, tf.constant(indices)
         own = attacked.steps if attacked.projector == "exact" else attacked.defense.steps
@@ -78,7 +79,7 @@ class Anchored(keras.Model):
         Returns:
             How far each wins, `[m]`: the share of the likely restarts it fools and less than one more; 1 for all.
         """
-        return attacker.look(self._whole, images, labels, self._numbers.numpy()[rows], self._seed)[0]
+        return self._look(images, labels, self._numbers.numpy()[rows], self._seed)[0]
 
     def _starts(self, images, rows):
         starts = self.defense.starts(images, tf.gather(self._numbers, rows), self._all, self._seed)
