@@ -111,8 +111,8 @@ def _note() -> str:
         f"attacks move away from the true label. {whitebox_flags.descent()}; projection in "
         f"{whitebox_flags.projection_dtype()}; seed {FLAGS.seed}, attacker's {FLAGS.seed + 1} and above 2^31. APGD "
         f"attacks {FLAGS.inside_steps} steps of Eq. 6 from the clean image's latents, Square {FLAGS.query_steps}: a "
-        "whole projection in every query is out of reach; after every fourth of its queries Square looks at the whole "
-        "defence. Carlini-Wagner's images count in the L2 balls that hold them."
+        "whole projection in every query is out of reach; Square searches anew, three times at most, where its find "
+        "does not fool the whole defence. Carlini-Wagner's images count in the L2 balls that hold them."
     )
 
 

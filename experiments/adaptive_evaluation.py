@@ -191,7 +191,7 @@ class Evaluation(whitebox.WhiteBox):
             return 2 * cold + 4 * 3 * steps * 2
         if attack.startswith("apgd"):
             return cold + steps * (FLAGS.inside_steps + 1) * (2 if lanes > 1 else 1)
-        return 4 * cold + int(attack.rsplit("_")[-1]) * (FLAGS.query_steps + 0.5)
+        return 3 * cold + int(attack.rsplit("_")[-1]) * (FLAGS.query_steps + 0.5)
 
     def look(self, defense: str) -> float:
         """Returns what it costs to project an image and classify it, in image-steps."""

@@ -15,7 +15,7 @@ from invgan_tf import validation
 from invgan_tf.attacks import bounded, carlini_wagner, gradient
 
 LOSSES = ("ce", "dlr")
-_ROUNDS = 4  # of Square, where a judge tells after each what to go on with
+_SEARCHES = 4  # of Square, where a judge refuses what fools the model
 
 
 def _toolbox():
@@ -193,25 +193,25 @@ def square(
 ) -> np.ndarray:
     """Square (Andriushchenko et al. 2020), L-infinity: random search on the margin, without a gradient; through ART.
 
-    What fools a stand-in need not fool what it stands for. A judge of that splits the queries into rounds: after each
-    it is asked, and images that do not win begin anew with other proposals.
+    What fools a stand-in need not fool what it stands for. A judge of that is asked about every image that does; where
+    it refuses, the search begins anew with other proposals.
 
     Args:
         model: Keras model from images to logits.
         images: `[n, h, w, c]`, floating, in `value_range`.
         eps: radius of the ball, in the images' range.
-        queries: proposals an image, each of which asks the model once.
+        queries: proposals an image and search, each of which asks the model once.
         confidence: by how much the wrong logit must lead to be content; images meant for another model want more.
         judge: from found images `[m, h, w, c]`, their labels `[m]` and numbers in the batch `[m]` to how far each
-            wins, `[m]`, 1 or more for whole, as `Anchored.judge` does; asked after each of four rounds. None: one
-            round, and the model itself decides.
+            wins, `[m]`, 1 or more for whole, as `Anchored.judge` does; images that fool the model and not the judge
+            are searched four times at most. None: the model itself decides.
         labels: labels to move away from, `[n]`; by default the model's own predictions.
         value_range: lowest and highest pixel.
         seed: key of the proposals, which the images of a call share.
 
     Returns:
         Attacked images, as `auto_pgd` gives them; where it fails, the point of the lowest margin found, with a judge
-        that of the round which came furthest.
+        that of the search which came furthest.
 
     Raises:
         ImportError: without ART.
@@ -240,7 +240,6 @@ def square(
 
     wrapped = estimator(predict, images.shape[1:], classes, channels_first=False, clip_values=tuple(value_range))
     queries = validation.check_count("queries", queries, 1)
-    rounds = 1 if judge is None else min(_ROUNDS, queries)
     confidence = validation.check_positive("confidence", confidence, zero=True)
 
     def margins(logits, hot):  # ART's own compares with the second highest logit, whichever is the label's
@@ -251,22 +250,25 @@ def square(
         norm=np.inf,
         loss=lambda pixels, hot: margins(predict(pixels), hot),
         adv_criterion=lambda logits, hot: margins(logits, hot) < -confidence,
-        max_iter=queries // rounds,
+        max_iter=queries,
         eps=eps,
         batch_size=len(images),
         verbose=False,
     )
-    result, won = np.array(images), np.full(len(images), -1.0)
+    result, won, left = np.array(images), np.full(len(images), -1.0), np.arange(len(images))
     with _numpy_seed(validation.check_count("seed", seed, 0)):
-        for _ in range(rounds):
-            left = np.flatnonzero(won < 1.0)
-            if not left.size:
-                break
+        for _ in range(1 if judge is None else _SEARCHES):
             found = search.generate(images[left], labels[left])
             found = bounded.into_ball(found, images[left], eps, "inf", tuple(value_range)).numpy()
             now = np.ones(len(left)) if judge is None else judge(found, labels[left], left)
             better = now > won[left]
             result[left[better]], won[left[better]] = found[better], now[better]
+            fooled = (
+                carlini_wagner.margin(tf.constant(predict(found))[:, None], labels[left]).numpy()[:, 0] < -confidence
+            )
+            left = left[fooled & (now < 1.0)]
+            if not left.size:
+                break
     return result
 
 

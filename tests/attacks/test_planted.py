@@ -125,6 +125,7 @@ def shipped_case(request):
             logits = model.predict(images)
             there &= sign * (logits[:, 0] - logits[:, 1]) > _CLEARLY
     numbers = np.flatnonzero(there)[:_COUNT]
+    assert len(numbers) == _COUNT
     return Case(defense, features, clean[numbers], planted[numbers], eps, numbers)
 
 

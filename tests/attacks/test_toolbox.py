@@ -60,7 +60,7 @@ def test_square_that_is_to_win_by_more_goes_on(images):
     assert np.sum(leads[confidence] < leads[0.0] - 0.1) >= len(images) // 2
 
 
-def test_square_goes_on_with_what_its_judge_refuses_and_keeps_what_came_furthest(images):
+def test_square_searches_anew_where_its_judge_refuses_and_keeps_what_came_furthest(images):
     model, _ = _classifier(lead=1.0, signed=False)
     asked = []
 
@@ -76,3 +76,12 @@ def test_square_goes_on_with_what_its_judge_refuses_and_keeps_what_came_furthest
     np.testing.assert_array_equal(attacked[2], found[1])
     np.testing.assert_array_equal(np.delete(attacked, 2, axis=0), np.delete(asked[0][1], 2, axis=0))
     assert np.abs(found - images[2]).max() <= EPS + 1e-6
+
+
+def test_square_that_does_not_fool_its_model_spends_all_queries_in_one_search(images):
+    model, _ = _classifier(lead=20.0)  # nothing in the ball fools it
+    asked = []
+    given = {"eps": EPS, "queries": 40, "labels": np.zeros(len(images), int)}
+    attacked = attacks.square(model, images, judge=lambda *call: asked.append(call) or np.zeros(len(call[0])), **given)
+    assert len(asked) == 1
+    np.testing.assert_array_equal(attacked, attacks.square(model, images, **given))

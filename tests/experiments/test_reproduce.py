@@ -36,13 +36,7 @@ def test_an_areas_interval_widens_on_the_logit_scale():
 
 
 def test_an_errors_interval_widens_by_the_normal_quantiles_and_does_not_fall_below_zero():
-    error = {
-        "value": 4.0,
-        "ci95": [3.02, 4.98],
-        "n": 200,
-        "row": "ALI",
-        "column": "classifier-FID",
-    }  # half of one sigma
+    error = {"value": 4.0, "ci95": [3.02, 4.98], "n": 200, "row": "ALI", "column": "classifier-FID"}  # sigma: 0.5
     assert regression.interval(error, 0.001) == pytest.approx((4.0 - 1.6453, 4.0 + 1.6453), abs=1e-3)  # 3.2905 sigma
     assert regression.interval(error | {"value": 0.5, "ci95": [0.0, 1.5]}, 0.001)[0] == 0.0
     checked = regression.check({"table1": [error]}, {"table1": {"cells": [error | {"value": 5.7}]}})
@@ -135,7 +129,7 @@ def test_a_missing_expectation_is_one_line_before_any_work(tmp_path):
     assert "Traceback" not in done.stderr and not list((tmp_path / "out").glob("table2*"))
 
 
-def test_programs_that_no_dataset_has_are_refused_before_any_work(tmp_path, monkeypatch, capfd):
+def test_programs_that_no_dataset_has_are_refused_before_any_work(tmp_path, monkeypatch):
     with pytest.raises(common_flags.FlagError, match="--programs=table2: none of them is of cifar10"):
         _run(tmp_path / "out", tmp_path, monkeypatch, "--datasets=cifar10")
     assert not (tmp_path / "out").exists()
